@@ -1,0 +1,179 @@
+//! Choosing one of the endpoints of a name.
+//!
+//! [`BalanceLayer`] follows a [resolution](crate::resolve) and gives each request the endpoint that a [`Balancer`]
+//! picks. It has no task on the request's path and takes no lock there: the current set is a snapshot, and the policy is
+//! asked once per set to [prepare](Balancer::prepare) what makes a [pick](Picker::pick) cheap.
+//!
+//! | Balancer | Chooses | For |
+//! |---|---|---|
+//! | [`LeastLoaded`] (default) | the less loaded of two weighted draws | connections |
+//! | [`PeakEwma`] | the one of two that will answer sooner | requests and answers |
+//! | [`RoundRobin`] | in turns | even spreading, tests |
+//! | [`Tiered`] | inside the first tier that has a usable endpoint | zones, priorities |
+//! | [`WeightClasses`] | a class of equal weights by share, then inside it | exact splits |
+//! | [`from_fn`] | as a closure says | everything else |
+//!
+//! # Examples
+//!
+//! A balancer of one's own: always the lowest address that can be used.
+//!
+//! ```
+//! use meshlib::balance::{self, Hints, ReplicaSet};
+//! use meshlib::{BalanceLayer, Static};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lowest = balance::from_fn(|set: &ReplicaSet, hints: &Hints<'_>| {
+//!     let usable = set.replicas().iter().enumerate().filter(|(_, replica)| replica.usable(hints));
+//!     usable.min_by_key(|(_, replica)| replica.endpoint().addr).map(|(index, _)| index)
+//! });
+//! let layer = BalanceLayer::new(Static::new(["10.0.0.1:80".parse()?]), "web").balancer(lowest);
+//! # let _ = layer;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+
+use crate::endpoint::Endpoint;
+use crate::endpoint::EndpointKey;
+
+mod accrual;
+mod alias;
+mod budget;
+mod by;
+mod classes;
+mod ewma;
+mod layer;
+mod p2c;
+mod round_robin;
+mod set;
+mod shared;
+mod tiered;
+mod tower;
+mod wait;
+
+pub use self::tower::Changes;
+pub use self::tower::Discovered;
+pub use self::tower::Weighted;
+pub use self::tower::from_discover;
+pub use accrual::Accrual;
+pub use accrual::Policy;
+pub use budget::Budget;
+pub use by::BalanceBy;
+pub use by::BalanceByLayer;
+pub use classes::WeightClasses;
+pub use layer::Attempts;
+pub use layer::Balance;
+pub use layer::BalanceFuture;
+pub use layer::BalanceLayer;
+pub use layer::Replay;
+pub use layer::UntilEnd;
+pub use p2c::LeastLoaded;
+pub use p2c::PeakEwma;
+pub use round_robin::RoundRobin;
+pub use set::Cost;
+pub use set::InFlight;
+pub use set::Replica;
+pub use set::ReplicaSet;
+pub use set::ReplicaState;
+pub use shared::View;
+pub use shared::ViewState;
+pub use tiered::Tiered;
+pub use wait::CrowdGate;
+pub use wait::Waiting;
+
+/// How to choose among replicas. Asked once per set, off the request's path.
+pub trait Balancer: Send + Sync + 'static {
+    /// Prepares whatever makes picking from this set cheap: tiers, classes, a schedule.
+    fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker>;
+
+    /// Whether the time that replicas take to answer must be measured. Default: no, which saves reading the clock.
+    fn wants_answer_times(&self) -> bool {
+        false
+    }
+}
+
+/// Chooses one replica of the set it was prepared for.
+///
+/// A pure decision, called once per attempt: no waiting, no I/O, no lock.
+pub trait Picker: Send + Sync + 'static {
+    /// The chosen replica, or `None` if nothing may be used.
+    fn pick(&self, hints: &Hints<'_>) -> Option<&Replica>;
+}
+
+impl<B: Balancer + ?Sized> Balancer for Box<B> {
+    fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker> {
+        (**self).prepare(replicas)
+    }
+
+    fn wants_answer_times(&self) -> bool {
+        (**self).wants_answer_times()
+    }
+}
+
+/// What a caller has to say about a choice.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Hints<'a> {
+    /// Endpoints that were tried for this request already.
+    pub exclude: &'a [EndpointKey],
+    /// The request's [affinity](Replay::affinity), for balancers that keep equal requests together.
+    pub hash: Option<u64>,
+}
+
+impl<'a> Hints<'a> {
+    /// Says what was tried already.
+    #[must_use]
+    pub fn excluding(exclude: &'a [EndpointKey]) -> Self {
+        Self { exclude, hash: None }
+    }
+
+    fn excludes(&self, endpoint: &Endpoint) -> bool {
+        self.exclude.iter().any(|key| key.addr == endpoint.addr && key.instance == endpoint.instance)
+    }
+}
+
+/// A balancer from a closure that gives the index of the chosen replica, or nothing.
+///
+/// An index beyond the set counts as nothing.
+pub fn from_fn<F>(choose: F) -> FromFn<F>
+where
+    F: Fn(&ReplicaSet, &Hints<'_>) -> Option<usize> + Clone + Send + Sync + 'static,
+{
+    FromFn { choose }
+}
+
+/// A balancer made by [`from_fn`].
+#[derive(Clone)]
+pub struct FromFn<F> {
+    choose: F,
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFn").finish_non_exhaustive()
+    }
+}
+
+impl<F> Balancer for FromFn<F>
+where
+    F: Fn(&ReplicaSet, &Hints<'_>) -> Option<usize> + Clone + Send + Sync + 'static,
+{
+    fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker> {
+        Box::new(Chosen { replicas: replicas.clone(), choose: self.choose.clone() })
+    }
+}
+
+struct Chosen<F> {
+    replicas: ReplicaSet,
+    choose: F,
+}
+
+impl<F> Picker for Chosen<F>
+where
+    F: Fn(&ReplicaSet, &Hints<'_>) -> Option<usize> + Send + Sync + 'static,
+{
+    fn pick(&self, hints: &Hints<'_>) -> Option<&Replica> {
+        self.replicas.replicas().get((self.choose)(&self.replicas, hints)?)
+    }
+}

@@ -1,0 +1,90 @@
+//! A moving average of times that believes bad news at once.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What a replica that was never measured is expected to take, in ms.
+const SEED_MS: f64 = 30.0;
+/// Times below this do not count as different, in ms.
+const FLOOR_MS: f64 = 1.0;
+/// Silence after which a time counts for 1/e of itself.
+const DECAY_MS: f64 = 10_000.0;
+/// Share of the difference by which a lower time lowers the average.
+const GAIN: f64 = 0.1;
+
+/// The average in ms (an `f32`, upper half) and when it was last touched (ms, lower half), in one word.
+///
+/// Zero: never measured.
+#[derive(Debug, Default)]
+pub(super) struct Ewma(AtomicU64);
+
+impl Ewma {
+    /// Takes a time in. A longer time than the average becomes the average, a shorter one moves it by a tenth.
+    pub(super) fn record(&self, took: Duration, now: u64) {
+        let took = took.as_secs_f64() * 1000.0;
+        // Relaxed: the word is complete in itself. If another sample comes in between, both are averaged in turn.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let average = match unpack(word) {
+                None => took,
+                Some((average, at)) => {
+                    let decayed = decay(average, at, now);
+                    if took > decayed { took } else { decayed + (took - decayed) * GAIN }
+                }
+            };
+            Some(pack(average, now))
+        });
+    }
+
+    /// How long an answer will take, in ms.
+    pub(super) fn expected(&self, now: u64) -> f64 {
+        match unpack(self.0.load(Ordering::Relaxed)) {
+            None => SEED_MS,
+            Some((average, at)) => decay(average, at, now).max(FLOOR_MS),
+        }
+    }
+
+    /// The average without regard to its age.
+    pub(super) fn measured(&self) -> Option<Duration> {
+        unpack(self.0.load(Ordering::Relaxed))
+            .map(|(average, _)| Duration::from_secs_f64(average.max(0.0) / 1000.0))
+    }
+}
+
+fn decay(average: f64, at: u32, now: u64) -> f64 {
+    // The clock's lower half wraps every 49 days; a difference does not mind.
+    let idle = (now as u32).wrapping_sub(at);
+    average * (-f64::from(idle) / DECAY_MS).exp()
+}
+
+fn pack(average: f64, now: u64) -> u64 {
+    // Never the word that stands for "never measured".
+    let bits = (average as f32).max(f32::MIN_POSITIVE).to_bits();
+    u64::from(bits) << 32 | u64::from(now as u32)
+}
+
+fn unpack(word: u64) -> Option<(f64, u32)> {
+    (word != 0).then(|| (f64::from(f32::from_bits((word >> 32) as u32)), word as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_believed_at_once_and_forgotten_slowly() {
+        let ewma = Ewma::default();
+        ewma.record(Duration::from_millis(2), 1);
+        ewma.record(Duration::from_millis(100), 1);
+        assert!((ewma.expected(1) - 100.0).abs() < 0.1);
+
+        ewma.record(Duration::from_millis(2), 1);
+        assert!((ewma.expected(1) - 90.2).abs() < 0.1);
+        assert!(ewma.expected(20_001) < 13.0, "silence forgives");
+    }
+
+    #[test]
+    fn an_unknown_replica_is_neither_fast_nor_slow() {
+        assert_eq!(Ewma::default().expected(5), SEED_MS);
+    }
+}

@@ -1,0 +1,431 @@
+//! The endpoints of a name with what is known about each.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::load::Load;
+
+use super::Hints;
+use super::accrual::Accrual;
+use super::accrual::Health;
+use super::alias::AliasTable;
+use super::ewma::Ewma;
+use crate::endpoint::Endpoint;
+use crate::endpoint::EndpointKey;
+use crate::endpoint::Weight;
+use crate::io::AnswerTimes;
+
+/// The replicas of one name at one time. A clone is the same set.
+///
+/// What is known about a replica, its load above all, is shared with every other set that holds the same endpoint.
+#[derive(Clone)]
+pub struct ReplicaSet(Arc<Inner>);
+
+struct Inner {
+    replicas: Box<[Replica]>,
+    alias: AliasTable,
+}
+
+impl ReplicaSet {
+    pub(super) fn new(replicas: impl IntoIterator<Item = Replica>) -> Self {
+        let replicas: Box<[Replica]> = replicas.into_iter().collect();
+        let alias = AliasTable::new(replicas.iter().map(|replica| replica.endpoint.weight));
+        Self(Arc::new(Inner { replicas, alias }))
+    }
+
+    /// Fresh replicas of these endpoints, for tests and benches of a balancer.
+    pub fn from_endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        let origin = Instant::now();
+        Self::new(endpoints.into_iter().map(|endpoint| Replica { endpoint, stats: Stats::new(origin) }))
+    }
+
+    /// The replicas, in no particular order.
+    pub fn replicas(&self) -> &[Replica] {
+        &self.0.replicas
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.replicas.is_empty()
+    }
+
+    /// An index drawn in proportion to weight. O(1), no allocation. Panics if the set is empty.
+    pub fn sample(&self, random: u64) -> usize {
+        self.0.alias.sample(random)
+    }
+
+    /// Two different indices, each drawn in proportion to weight as far as that goes. `None` below two replicas.
+    pub fn sample_two(&self) -> Option<(usize, usize)> {
+        let n = self.0.replicas.len();
+        if n < 2 {
+            return None;
+        }
+        let first = self.sample(fastrand::u64(..));
+        // A replica that has nearly all the weight would be drawn again and again.
+        for _ in 0..4 {
+            let second = self.sample(fastrand::u64(..));
+            if second != first {
+                return Some((first, second));
+            }
+        }
+        Some((first, (first + fastrand::usize(1..n)) % n))
+    }
+
+    /// A usable replica, for a balancer whose own choice is not: the first from a random start, replicas without weight
+    /// last. If all usable ones have failed lately, one of those.
+    pub fn any_usable(&self, hints: &Hints<'_>) -> Option<&Replica> {
+        self.scan(|replica| replica.usable(hints)).or_else(|| self.scan(|replica| replica.last_resort(hints)))
+    }
+
+    fn scan(&self, usable: impl Fn(&Replica) -> bool) -> Option<&Replica> {
+        let replicas = self.replicas();
+        let start = if replicas.is_empty() { 0 } else { fastrand::usize(..replicas.len()) };
+        let from_start =
+            || replicas[start..].iter().chain(&replicas[..start]).filter(|replica| usable(replica));
+        from_start().find(|replica| replica.endpoint.weight > Weight::ZERO).or_else(|| from_start().next())
+    }
+
+    /// The replicas that pass, with their statistics and an order of draws of their own.
+    #[must_use]
+    pub fn subset(&self, mut keep: impl FnMut(&Replica) -> bool) -> Self {
+        Self::new(self.replicas().iter().filter(|replica| keep(replica)).cloned())
+    }
+}
+
+impl fmt::Debug for ReplicaSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.replicas()).finish()
+    }
+}
+
+/// An endpoint with what is known about it.
+#[derive(Clone)]
+pub struct Replica {
+    endpoint: Endpoint,
+    stats: Arc<Stats>,
+}
+
+/// What is known about an endpoint. Outlives the endpoint's absence as long as connections to it live.
+pub(super) struct Stats {
+    origin: Instant,
+    in_flight: AtomicU32,
+    connecting: AtomicU32,
+    picked: AtomicU64,
+    failed: AtomicU64,
+    pub(super) ewma: Ewma,
+    health: Health,
+}
+
+impl Stats {
+    fn new(origin: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            origin,
+            in_flight: AtomicU32::new(0),
+            connecting: AtomicU32::new(0),
+            picked: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            ewma: Ewma::default(),
+            health: Health::default(),
+        })
+    }
+
+    /// Milliseconds since the balancer was made, from one up: zero stands for "never" in what is kept.
+    fn now(&self) -> u64 {
+        self.origin.elapsed().as_millis() as u64 + 1
+    }
+}
+
+impl AnswerTimes for Stats {
+    fn record(&self, took: Duration) {
+        self.ewma.record(took, self.now());
+    }
+}
+
+/// Whether a replica is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplicaState {
+    /// It is.
+    Ready,
+    /// The last attempt failed; it is tried again in a moment.
+    CoolingDown,
+    /// It failed so often that it is left alone for a while.
+    Ejected,
+}
+
+impl Replica {
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Work that was started and has not ended: requests, or connections open and being opened.
+    pub fn in_flight(&self) -> u32 {
+        // Relaxed, here and below: these are counts that no other memory depends on.
+        self.stats.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The part of [`in_flight`](Self::in_flight) that waits for its answer.
+    pub fn connecting(&self) -> u32 {
+        self.stats.connecting.load(Ordering::Relaxed)
+    }
+
+    /// How often it was picked in all.
+    pub fn picked(&self) -> u64 {
+        self.stats.picked.load(Ordering::Relaxed)
+    }
+
+    /// How often it failed in all.
+    pub fn failed(&self) -> u64 {
+        self.stats.failed.load(Ordering::Relaxed)
+    }
+
+    /// The average time until it answers, if that is measured.
+    pub fn answer_time(&self) -> Option<Duration> {
+        self.stats.ewma.measured()
+    }
+
+    /// Whether it is used.
+    pub fn state(&self) -> ReplicaState {
+        if self.stats.health.is_well() {
+            return ReplicaState::Ready;
+        }
+        self.stats.health.state(self.stats.now())
+    }
+
+    /// How long until it is tried again. Zero for one that is in use.
+    pub fn closed_for(&self) -> Duration {
+        Duration::from_millis(self.stats.health.closed_until().saturating_sub(self.stats.now()))
+    }
+
+    /// How long until it may be tried, be it as a last resort.
+    pub(super) fn opens_in(&self) -> Duration {
+        if self.stats.health.is_well() {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.stats.health.opens_at().saturating_sub(self.stats.now()))
+    }
+
+    /// Neither excluded by the caller nor closed for having failed. One atomic load for a replica that is well.
+    pub fn usable(&self, hints: &Hints<'_>) -> bool {
+        (self.stats.health.is_well() || self.stats.health.state(self.stats.now()) == ReplicaState::Ready)
+            && !hints.excludes(&self.endpoint)
+    }
+
+    /// Not excluded, and not known to have failed a moment ago: fit to be tried when nothing is usable.
+    fn last_resort(&self, hints: &Hints<'_>) -> bool {
+        self.stats.health.is_last_resort(self.stats.now()) && !hints.excludes(&self.endpoint)
+    }
+
+    /// Its load in the sense of [`PeakEwma`](super::PeakEwma): expected time to an answer, divided by the weight.
+    pub(super) fn expected(&self) -> f64 {
+        let time = self.stats.ewma.expected(self.stats.now());
+        per_weight(time * (f64::from(self.in_flight()) + 1.0), self.endpoint.weight)
+    }
+
+    /// Takes the right to use it. Of those who find a replica whose time to be tried again has come, one gets it.
+    pub(super) fn claim(&self, accrual: &Accrual) -> bool {
+        self.stats.health.is_well() || self.stats.health.claim(self.stats.now(), accrual)
+    }
+
+    /// Starts a piece of work.
+    pub(super) fn begin(&self) -> InFlight {
+        self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.stats.connecting.fetch_add(1, Ordering::Relaxed);
+        self.stats.picked.fetch_add(1, Ordering::Relaxed);
+        InFlight { stats: Arc::clone(&self.stats), connecting: true, timed: false }
+    }
+
+    /// Notes a success. True if the replica had failed before.
+    pub(super) fn succeeded(&self, accrual: &Accrual) -> bool {
+        self.stats.health.succeeded(self.stats.now(), accrual)
+    }
+
+    /// Notes a failure. Returns for how long the replica is ejected, if this failure did it.
+    pub(super) fn failed_now(&self, accrual: &Accrual, may_eject: bool) -> Option<Duration> {
+        self.stats.failed.fetch_add(1, Ordering::Relaxed);
+        self.stats.health.failed(self.stats.now(), accrual, may_eject)
+    }
+}
+
+/// The load: work in flight divided by weight.
+impl Load for Replica {
+    type Metric = Cost;
+
+    fn load(&self) -> Cost {
+        Cost(per_weight(f64::from(self.in_flight()), self.endpoint.weight))
+    }
+}
+
+fn per_weight(load: f64, weight: Weight) -> f64 {
+    if weight == Weight::ZERO { f64::INFINITY } else { load / weight.get() }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica")
+            .field("endpoint", &self.endpoint)
+            .field("in_flight", &self.in_flight())
+            .field("state", &self.state())
+            .finish()
+    }
+}
+
+/// How busy a replica is, relative to its weight. Infinite for a weight of zero.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Cost(f64);
+
+impl Cost {
+    /// The number.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+
+    pub(super) fn scaled(load: f64, weight: Weight) -> Self {
+        Self(per_weight(load, weight))
+    }
+}
+
+/// A piece of work on a replica. The work ends when this is dropped.
+#[must_use = "the work ends when this is dropped"]
+pub struct InFlight {
+    stats: Arc<Stats>,
+    connecting: bool,
+    timed: bool,
+}
+
+impl InFlight {
+    /// The answer has come; the work goes on.
+    pub(super) fn answered(&mut self, timed: bool) {
+        self.timed = timed;
+        self.end_connecting();
+    }
+
+    fn end_connecting(&mut self) {
+        if std::mem::take(&mut self.connecting) {
+            self.stats.connecting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Where times to an answer are recorded, if the balancer asks for them.
+    pub fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
+        self.timed.then(|| Arc::clone(&self.stats) as Arc<dyn AnswerTimes>)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.end_connecting();
+        self.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight").field("connecting", &self.connecting).finish_non_exhaustive()
+    }
+}
+
+/// Builds each set from the one before, so that what is known about an endpoint survives an update, and its absence too
+/// while connections to it live.
+pub(super) struct Carry {
+    origin: Instant,
+    present: HashMap<EndpointKey, Arc<Stats>>,
+    absent: HashMap<EndpointKey, Weak<Stats>>,
+}
+
+impl Carry {
+    pub(super) fn new() -> Self {
+        Self { origin: Instant::now(), present: HashMap::new(), absent: HashMap::new() }
+    }
+
+    /// The set of these endpoints. O(n), off the request path.
+    pub(super) fn next(&mut self, endpoints: &[Endpoint]) -> ReplicaSet {
+        let mut merged: HashMap<EndpointKey, usize> = HashMap::with_capacity(endpoints.len());
+        let mut replicas: Vec<Replica> = Vec::with_capacity(endpoints.len());
+        let mut present = HashMap::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            let key = endpoint.key();
+            if let Some(&index) = merged.get(&key) {
+                let first = &mut replicas[index].endpoint;
+                first.weight = first.weight.saturating_add(endpoint.weight);
+                continue;
+            }
+            let stats = self
+                .present
+                .remove(&key)
+                .or_else(|| self.absent.remove(&key).as_ref().and_then(Weak::upgrade))
+                .unwrap_or_else(|| Stats::new(self.origin));
+            merged.insert(key.clone(), replicas.len());
+            present.insert(key, Arc::clone(&stats));
+            replicas.push(Replica { endpoint: endpoint.clone(), stats });
+        }
+        let gone = std::mem::replace(&mut self.present, present);
+        self.absent.extend(gone.into_iter().map(|(key, stats)| (key, Arc::downgrade(&stats))));
+        self.absent.retain(|_, stats| {
+            stats.upgrade().is_some_and(|stats| stats.in_flight.load(Ordering::Relaxed) > 0)
+        });
+        ReplicaSet::new(replicas)
+    }
+
+    /// Endpoints that left while connections to them live.
+    pub(super) fn retired(&self) -> usize {
+        self.absent
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(|stats| stats.in_flight.load(Ordering::Relaxed) > 0)
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint::new(([127, 0, 0, 1], port).into())
+    }
+
+    #[test]
+    fn load_survives_an_update_of_weight() {
+        let mut carry = Carry::new();
+        let first = carry.next(&[endpoint(1)]);
+        let _work = first.replicas()[0].begin();
+
+        let second = carry.next(&[endpoint(1).with_weight(Weight::new(0.5).unwrap()), endpoint(2)]);
+
+        assert_eq!(second.replicas()[0].in_flight(), 1);
+        assert_eq!(second.replicas()[0].load().get(), 2.0);
+        assert_eq!(second.replicas()[1].in_flight(), 0);
+    }
+
+    #[test]
+    fn an_endpoint_that_returns_finds_its_load() {
+        let mut carry = Carry::new();
+        let work = carry.next(&[endpoint(1)]).replicas()[0].begin();
+
+        carry.next(&[]);
+        assert_eq!(carry.retired(), 1);
+        assert_eq!(carry.next(&[endpoint(1)]).replicas()[0].in_flight(), 1);
+
+        carry.next(&[]);
+        drop(work);
+        assert_eq!(carry.retired(), 0);
+        assert_eq!(carry.next(&[endpoint(1)]).replicas()[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn an_address_named_twice_has_the_sum_of_the_weights() {
+        let set = Carry::new().next(&[endpoint(1), endpoint(1).with_weight(Weight::new(2.0).unwrap())]);
+
+        assert_eq!(set.replicas().len(), 1);
+        assert_eq!(set.replicas()[0].endpoint().weight.get(), 3.0);
+    }
+}

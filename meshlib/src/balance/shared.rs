@@ -1,0 +1,312 @@
+//! What all clones of a balancer share: the current set and the task that follows the resolution.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::StreamExt;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::Balancer;
+use super::Hints;
+use super::Picker;
+use super::accrual::Accrual;
+use super::set::Carry;
+use super::set::Replica;
+use super::set::ReplicaSet;
+use super::set::ReplicaState;
+use crate::error::Error;
+use crate::error::Unavailable;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::resolve::Resolution;
+use crate::resolve::Update;
+
+/// The state behind a balancer.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    balancer: Arc<dyn Balancer>,
+    pub(super) times: bool,
+    pub(super) accrual: Accrual,
+    pub(super) observer: Arc<dyn Observer>,
+    snapshot: ArcSwap<Snapshot>,
+    carry: Mutex<Carry>,
+    /// Tells those who wait that there may be something to pick.
+    pub(super) changed: Notify,
+    /// Tells gates that a caller no longer waits.
+    pub(super) left: Notify,
+    /// Those who wait are served in turn: one at a time looks for a replica.
+    pub(super) turn: Arc<Semaphore>,
+    pub(super) waiters: AtomicUsize,
+    resolution: Mutex<Option<Resolution>>,
+    task: OnceLock<AbortHandle>,
+}
+
+/// One update, prepared for picking.
+pub(super) struct Snapshot {
+    state: State,
+    set: ReplicaSet,
+    picker: Box<dyn Picker>,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is known yet.
+    Pending,
+    Known,
+    NotFound,
+    /// The resolution ended before it said anything.
+    Ended,
+}
+
+impl State {
+    fn nothing(self) -> Option<Nothing> {
+        match self {
+            Self::Known => None,
+            Self::Pending => Some(Nothing::Pending),
+            Self::NotFound => Some(Nothing::Unavailable(Unavailable::NotFound)),
+            Self::Ended => Some(Nothing::Unavailable(Unavailable::Unresolved)),
+        }
+    }
+}
+
+/// Why nothing was picked.
+pub(super) enum Nothing {
+    /// The first update has not come.
+    Pending,
+    Unavailable(Unavailable),
+}
+
+impl Shared {
+    pub(super) fn new(
+        name: Arc<str>,
+        resolution: Resolution,
+        balancer: Arc<dyn Balancer>,
+        accrual: Accrual,
+        observer: Arc<dyn Observer>,
+    ) -> Arc<Self> {
+        let set = ReplicaSet::new([]);
+        let picker = balancer.prepare(&set);
+        Arc::new(Self {
+            name,
+            times: balancer.wants_answer_times(),
+            balancer,
+            accrual,
+            observer,
+            snapshot: ArcSwap::from_pointee(Snapshot {
+                state: State::Pending,
+                set,
+                picker,
+                at: Instant::now(),
+            }),
+            carry: Mutex::new(Carry::new()),
+            changed: Notify::new(),
+            left: Notify::new(),
+            turn: Arc::new(Semaphore::new(1)),
+            waiters: AtomicUsize::new(0),
+            resolution: Mutex::new(Some(resolution)),
+            task: OnceLock::new(),
+        })
+    }
+
+    /// Starts following the resolution, once. Must be called in a runtime.
+    pub(super) fn start(self: &Arc<Self>) {
+        self.task.get_or_init(|| {
+            let resolution = self.resolution.lock().unwrap_or_else(PoisonError::into_inner).take();
+            tokio::spawn(follow(Arc::downgrade(self), resolution)).abort_handle()
+        });
+    }
+
+    /// Picks a replica and takes the right to use it.
+    pub(super) fn pick(&self, hints: &Hints<'_>) -> Result<Replica, Nothing> {
+        let snapshot = self.snapshot.load();
+        if let Some(nothing) = snapshot.state.nothing() {
+            return Err(nothing);
+        }
+        // Whoever loses a replica on probation to another caller looks again; few are on probation at a time.
+        for _ in 0..=snapshot.set.replicas().len().min(8) {
+            let Some(replica) = snapshot.picker.pick(hints) else {
+                break;
+            };
+            if replica.claim(&self.accrual) {
+                return Ok(replica.clone());
+            }
+        }
+        Err(Nothing::Unavailable(match (snapshot.set.is_empty(), hints.exclude.is_empty()) {
+            (true, _) => Unavailable::Empty,
+            (false, true) => Unavailable::Ejected,
+            (false, false) => Unavailable::Excluded,
+        }))
+    }
+
+    /// Why there cannot be anything to pick, if discovery has not named any endpoints.
+    pub(super) fn nothing(&self) -> Option<Nothing> {
+        self.snapshot.load().state.nothing()
+    }
+
+    /// How long until there may be something to pick without an update: the earliest a closed replica opens.
+    pub(super) fn opens_in(&self) -> Option<Duration> {
+        self.snapshot.load().set.replicas().iter().map(Replica::opens_in).min()
+    }
+
+    pub(super) fn error(&self, reason: Unavailable) -> Error {
+        Error::Unavailable { name: Arc::clone(&self.name), reason }
+    }
+
+    pub(super) fn succeeded(&self, replica: &Replica) {
+        if replica.succeeded(&self.accrual) {
+            self.observer.on(&Event::Restored { name: &self.name, endpoint: replica.endpoint() });
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(super) fn failed(&self, replica: &Replica, error: &Error) {
+        if let Some(ejected) = replica.failed_now(&self.accrual, self.may_eject()) {
+            tracing::warn!(
+                name = %self.name, endpoint = %replica.endpoint().addr, ejected_for = ?ejected, error = %error.chain(),
+                "endpoint keeps failing; leaving it alone"
+            );
+            self.observer.on(&Event::Ejected {
+                name: &self.name,
+                endpoint: replica.endpoint(),
+                after: ejected,
+            });
+        }
+    }
+
+    fn may_eject(&self) -> bool {
+        if self.accrual.max_ejected >= 1.0 {
+            return true;
+        }
+        let snapshot = self.snapshot.load();
+        let replicas = snapshot.set.replicas();
+        let ejected = replicas.iter().filter(|replica| replica.state() == ReplicaState::Ejected).count();
+        (ejected + 1) as f64 <= replicas.len() as f64 * self.accrual.max_ejected
+    }
+
+    fn update(&self, update: &Update) {
+        let (state, endpoints) = match update {
+            Update::Endpoints(endpoints) => (State::Known, &**endpoints),
+            Update::NotFound => (State::NotFound, [].as_slice()),
+        };
+        let set = self.carry.lock().unwrap_or_else(PoisonError::into_inner).next(endpoints);
+        let picker = self.balancer.prepare(&set);
+        self.snapshot.store(Arc::new(Snapshot { state, set, picker, at: Instant::now() }));
+        self.changed.notify_waiters();
+        self.observer.on(&Event::Resolved { name: &self.name, result: Ok(endpoints.len()) });
+    }
+
+    /// The resolution said its last. What was known stays; if nothing was, nothing will be.
+    fn ended(&self) {
+        let snapshot = self.snapshot.load();
+        if snapshot.state == State::Pending {
+            let set = snapshot.set.clone();
+            let picker = self.balancer.prepare(&set);
+            self.snapshot.store(Arc::new(Snapshot { state: State::Ended, set, picker, at: Instant::now() }));
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+/// Ends with the resolution or, by being aborted, with the last clone of the balancer.
+async fn follow(shared: Weak<Shared>, resolution: Option<Resolution>) {
+    let Some(mut resolution) = resolution else { return };
+    let mut failing = false;
+    while let Some(item) = resolution.next().await {
+        let Some(shared) = shared.upgrade() else { return };
+        match item {
+            Ok(update) => {
+                shared.update(&update);
+                if std::mem::take(&mut failing) {
+                    tracing::info!(name = %shared.name, "resolution works again");
+                }
+            }
+            Err(error) => {
+                // Once per change: a discovery service that is down says so every second.
+                let error_chain = crate::error::Chain(&error);
+                if std::mem::replace(&mut failing, true) {
+                    tracing::debug!(name = %shared.name, error = %error_chain, "resolution failed again");
+                } else {
+                    tracing::warn!(name = %shared.name, error = %error_chain, "resolution failed; keeping what is known");
+                }
+                shared.observer.on(&Event::Resolved { name: &shared.name, result: Err(&error) });
+            }
+        }
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.ended();
+    }
+}
+
+/// What a balancer knows, for people and metrics. Does not keep it alive.
+#[derive(Clone)]
+pub struct View {
+    shared: Weak<Shared>,
+}
+
+impl View {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::downgrade(shared) }
+    }
+
+    /// The state now; `None` if the balancer is gone.
+    pub fn state(&self) -> Option<ViewState> {
+        let shared = self.shared.upgrade()?;
+        let snapshot = shared.snapshot.load_full();
+        Some(ViewState {
+            name: Arc::clone(&shared.name),
+            resolved: match snapshot.state {
+                State::Pending | State::Ended => None,
+                State::Known => Some(true),
+                State::NotFound => Some(false),
+            },
+            age: snapshot.at.elapsed(),
+            replicas: snapshot.set.clone(),
+            retired: shared.carry.lock().unwrap_or_else(PoisonError::into_inner).retired(),
+            waiters: shared.waiters.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("View").field(&self.state()).finish()
+    }
+}
+
+/// What a balancer knew at one time.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ViewState {
+    /// The name it balances.
+    pub name: Arc<str>,
+    /// Whether the name exists. `None`: discovery has not answered yet.
+    pub resolved: Option<bool>,
+    /// How long ago discovery last said something new; if it never did, how long ago the balancer was made.
+    pub age: Duration,
+    /// The endpoints with their load and state.
+    pub replicas: ReplicaSet,
+    /// Endpoints that are gone from discovery while connections to them live.
+    pub retired: usize,
+    /// Callers that wait for an endpoint.
+    pub waiters: usize,
+}

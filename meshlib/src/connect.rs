@@ -1,0 +1,58 @@
+//! Opening connections to chosen endpoints.
+
+use tower::Service;
+use tower::util::BoxCloneSyncService;
+
+use crate::error::Error;
+use crate::io::Io;
+use crate::session::Session;
+use crate::session::To;
+
+mod direct;
+mod spare;
+
+mod tcp;
+mod timeout;
+
+pub use direct::Direct;
+pub use direct::DirectLayer;
+pub use spare::Spare;
+pub use spare::SpareLayer;
+
+pub use tcp::SocketOptions;
+pub use tcp::TcpConnector;
+pub use timeout::Timeout;
+pub use timeout::TimeoutFuture;
+pub use timeout::TimeoutLayer;
+
+/// Anything that opens a connection to a chosen endpoint on behalf of a session.
+///
+/// An alias: implement [`Service`]`<To<Session>, Response = Io, Error = Error>`, or use [`tower::service_fn`], and bound
+/// on `Connector`.
+///
+/// # Examples
+///
+/// ```
+/// use meshlib::{Connector, Error, Io, Session, To};
+///
+/// fn in_memory() -> impl Connector {
+///     tower::service_fn(|to: To<Session>| async move {
+///         let (ours, _theirs) = tokio::io::duplex(1024);
+///         println!("asked for {}", to.endpoint.addr);
+///         Ok::<_, Error>(Io::new(ours))
+///     })
+/// }
+/// # in_memory();
+/// ```
+pub trait Connector:
+    Service<To<Session>, Response = Io, Error = Error, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Connector for S where
+    S: Service<To<Session>, Response = Io, Error = Error, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+/// A connector whose type is forgotten. Made with `BoxConnector::new(connector)`.
+pub type BoxConnector = BoxCloneSyncService<To<Session>, Io, Error>;

@@ -1,0 +1,253 @@
+//! The service that connects and forwards.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time;
+use tokio::time::Instant;
+use tower::Service;
+use tower::ServiceExt;
+
+use crate::error::Error;
+use crate::error::Phase;
+use crate::error::Side;
+use crate::forward::ForwardOptions;
+use crate::forward::Progress;
+use crate::forward::Transferred;
+use crate::forward::forward_counted;
+use crate::io::Io;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::session::Conn;
+use crate::session::Session;
+
+/// How often connections that last are reported on.
+const REPORT: Duration = Duration::from_secs(10);
+/// A client that closed its writing side is taken for gone if it still has no server this much later.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
+/// Connects each accepted connection to a server and copies bytes both ways.
+///
+/// Nothing is ever written to a client on the proxy's own account: when no server can be had it is closed. A client that
+/// resets its connection while it waits for a server is forgotten at once; one that closes it, a second later, since it
+/// may be half closed only.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use meshlib::{BalanceLayer, Drain, Server, Static, TcpConnector, TcpProxy};
+/// use tower::Layer;
+///
+/// let backends = Static::new(["127.0.0.1:9001".parse()?, "127.0.0.1:9002".parse()?]);
+/// let connect = BalanceLayer::new(backends, "backends").layer(TcpConnector::default());
+/// Server::bind("[::]:7474").await?.serve(TcpProxy::new(connect), Drain::on_signals()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TcpProxy<C> {
+    connect: C,
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    forward: ForwardOptions,
+    connect_within: Option<Duration>,
+    observer: Arc<dyn Observer>,
+}
+
+impl<C> TcpProxy<C> {
+    /// Connects with `connect`, forwards with the default options, without a deadline.
+    pub fn new(connect: C) -> Self {
+        let settings =
+            Settings { forward: ForwardOptions::default(), connect_within: None, observer: Arc::new(()) };
+        Self { connect, settings: Arc::new(settings) }
+    }
+
+    /// Sets how bytes are forwarded.
+    #[must_use]
+    pub fn forward(mut self, options: ForwardOptions) -> Self {
+        Arc::make_mut(&mut self.settings).forward = options;
+        self
+    }
+
+    /// Limits the time from accepting a client until its server is connected. Default: no limit.
+    #[must_use]
+    pub fn connect_within(mut self, limit: Option<Duration>) -> Self {
+        Arc::make_mut(&mut self.settings).connect_within = limit;
+        self
+    }
+
+    /// Reports when bytes begin and cease to flow. Default: to nobody.
+    #[must_use]
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        Arc::make_mut(&mut self.settings).observer = observer;
+        self
+    }
+}
+
+impl<C> Service<Conn> for TcpProxy<C>
+where
+    C: Service<Session, Response = Io, Error = Error, Future: Send> + Clone + Send + 'static,
+{
+    type Response = Transferred;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Transferred, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, conn: Conn) -> Self::Future {
+        let (connect, settings) = (self.connect.clone(), Arc::clone(&self.settings));
+        Box::pin(async move {
+            let Conn { io: mut client, session, .. } = conn;
+            // Boxed: what connecting needs would otherwise be kept by every connection for as long as it lives.
+            let connecting = Box::pin(settings.connect(connect, session.clone(), client.socket()));
+            let mut server = match connecting.await {
+                Ok(server) => server,
+                Err(error) => {
+                    settings.observer.on(&Event::NotOpened { error: &error });
+                    return Err(error);
+                }
+            };
+            settings.observer.on(&Event::Opened { session: &session });
+            drop(session);
+            let result = settings.relay(&mut client, &mut server).await;
+            // The endpoint is free before the client can know that it is.
+            drop(server);
+            result
+        })
+    }
+}
+
+impl Settings {
+    /// A connected server, in time and before the client has gone.
+    async fn connect<C>(&self, connect: C, session: Session, client: Option<&TcpStream>) -> Result<Io, Error>
+    where
+        C: Service<Session, Response = Io, Error = Error>,
+    {
+        let accepted = session.accepted;
+        let deadline = self.connect_within.and_then(|limit| accepted.checked_add(limit));
+        tokio::select! {
+            biased;
+            server = connect.oneshot(session) => server,
+            () = reset(client) => Err(departed()),
+            error = self.given_up(client, deadline) => Err(error),
+        }
+    }
+
+    /// Ends when the deadline is over, or when a client that closed its side has shown no other sign of life for a
+    /// while. One timer for both.
+    async fn given_up(&self, client: Option<&TcpStream>, deadline: Option<Instant>) -> Error {
+        let mut look = Instant::now() + HALF_CLOSED;
+        loop {
+            time::sleep_until(deadline.map_or(look, |deadline| deadline.min(look))).await;
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Error::Timeout {
+                    phase: Phase::Connect,
+                    after: self.connect_within.unwrap_or_default(),
+                };
+            }
+            if client.is_some_and(is_closed) {
+                return departed();
+            }
+            look += HALF_CLOSED;
+        }
+    }
+
+    async fn relay(&self, client: &mut Io, server: &mut Io) -> Result<Transferred, Error> {
+        let mut stream = Stream::begin(&*self.observer);
+        let progress = Arc::clone(&stream.progress);
+        let forward = forward_counted(client, server, &self.forward, &progress);
+        let result = if self.observer.wants_progress() {
+            let mut forward = pin!(forward);
+            let mut report = time::interval_at(stream.began + REPORT, REPORT);
+            loop {
+                tokio::select! {
+                    biased;
+                    result = &mut forward => break result,
+                    _ = report.tick() => stream.report(),
+                }
+            }
+        } else {
+            forward.await
+        };
+        stream.end(result.as_ref());
+        result
+    }
+}
+
+/// Bytes flow as long as this lives. Says so when they cease, also when the connection is cut off.
+struct Stream<'a> {
+    observer: &'a dyn Observer,
+    progress: Arc<Progress>,
+    began: Instant,
+    reported: Transferred,
+    ended: bool,
+}
+
+impl<'a> Stream<'a> {
+    fn begin(observer: &'a dyn Observer) -> Self {
+        let progress = Arc::new(Progress::new());
+        Self { observer, progress, began: Instant::now(), reported: Transferred::default(), ended: false }
+    }
+
+    fn report(&mut self) {
+        let now = self.progress.transferred();
+        self.observer.on(&Event::Progress { transferred: now.since(&self.reported) });
+        self.reported = now;
+    }
+
+    fn end(&mut self, result: Result<&Transferred, &Error>) {
+        self.ended = true;
+        let transferred = result.copied().unwrap_or_else(|_| self.progress.transferred());
+        self.observer.on(&Event::Closed {
+            transferred,
+            unreported: transferred.since(&self.reported),
+            lasted: self.began.elapsed(),
+            error: result.err(),
+        });
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let transferred = self.progress.transferred();
+            self.end(Ok(&transferred));
+        }
+    }
+}
+
+fn departed() -> Error {
+    let source = std::io::ErrorKind::ConnectionAborted.into();
+    Error::Forward { side: Side::Client, transferred: Box::default(), source }
+}
+
+/// Ends when the client has certainly gone.
+async fn reset(client: Option<&TcpStream>) {
+    let broken = match client {
+        Some(socket) => socket.ready(Interest::ERROR).await.is_ok(),
+        None => false,
+    };
+    // A stream of another kind cannot say, and a failing poller is no news about the client.
+    if !broken {
+        std::future::pending().await
+    }
+}
+
+/// Whether the client has closed its side.
+fn is_closed(socket: &TcpStream) -> bool {
+    let ready = socket.ready(Interest::READABLE).now_or_never();
+    matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+}

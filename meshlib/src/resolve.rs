@@ -1,0 +1,182 @@
+//! Turning a name into a live set of endpoints.
+//!
+//! A [`Resolver`] answers with a stream of [`Update`]s. Each update is the whole current set, so losing or merging some
+//! is harmless. What an error means is simple: the last good set stays in force.
+//!
+//! | Resolver | Source |
+//! |---|---|
+//! | [`Static`] | a list |
+//! | [`Dns`] | the addresses of a host name, refreshed |
+//! | [`Dir`] | a directory with one file per name, watched |
+//! | a closure | whatever it likes |
+//!
+//! [`Keep`] wraps any of them: it retries with growing pauses and lets many subscribers share one stream.
+//!
+//! # Examples
+//!
+//! A resolver of one's own is a closure from the name to a stream:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use futures::stream::{self, StreamExt};
+//! use meshlib::{Endpoint, Resolution, Resolver, Update};
+//!
+//! let ports = |name: &'static str| {
+//!     let first = Endpoint::new(([127, 0, 0, 1], 8000 + name.len() as u16).into());
+//!     Resolution::new(stream::iter([Ok(Update::endpoints([first]))]).chain(stream::pending()))
+//! };
+//! let resolution = ports.resolve("web");
+//! # drop(resolution);
+//! ```
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use futures::Stream;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::endpoint::Endpoint;
+
+mod dns;
+mod file;
+mod fixed;
+mod keep;
+
+pub use dns::Dns;
+pub use file::Dir;
+pub use fixed::Static;
+pub use keep::Keep;
+
+/// Turns a name into a live set of endpoints.
+pub trait Resolver<T>: Send + Sync + 'static {
+    /// Starts a resolution. Cheap, never fails, does no I/O before the stream is polled.
+    fn resolve(&self, target: T) -> Resolution;
+}
+
+impl<T, R: Resolver<T> + ?Sized> Resolver<T> for Arc<R> {
+    fn resolve(&self, target: T) -> Resolution {
+        (**self).resolve(target)
+    }
+}
+
+impl<T, F> Resolver<T> for F
+where
+    F: Fn(T) -> Resolution + Send + Sync + 'static,
+{
+    fn resolve(&self, target: T) -> Resolution {
+        self(target)
+    }
+}
+
+/// What is known about a name, as a stream of [`Update`]s or of failed attempts.
+///
+/// Nothing yet means that nothing is known. An error is a failed attempt; what was known stays true, and the stream goes
+/// on. The end of the stream means that what was said last is final.
+#[must_use = "streams do nothing unless polled"]
+pub struct Resolution(BoxStream<'static, Result<Update, ResolveError>>);
+
+impl Resolution {
+    /// Boxes a stream: it is polled a few times a minute and made once per name.
+    pub fn new(stream: impl Stream<Item = Result<Update, ResolveError>> + Send + 'static) -> Self {
+        Self(stream.boxed())
+    }
+}
+
+impl Stream for Resolution {
+    type Item = Result<Update, ResolveError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+impl fmt::Debug for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolution").finish_non_exhaustive()
+    }
+}
+
+/// What a resolver found.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Update {
+    /// The complete current set, possibly empty.
+    Endpoints(Arc<[Endpoint]>),
+    /// The name does not exist, says who must know: callers fail at once instead of waiting.
+    NotFound,
+}
+
+impl Update {
+    /// The complete current set.
+    pub fn endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        Self::Endpoints(endpoints.into_iter().collect())
+    }
+}
+
+/// Why an attempt to resolve failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The discovery service could not be reached, or broke off.
+    #[error("discovery service {authority} unreachable")]
+    Unreachable {
+        /// Whom we asked.
+        authority: Arc<str>,
+        /// What the operating system says.
+        source: Arc<io::Error>,
+    },
+    /// It answered with something other than success.
+    #[error("discovery service answered {status} for {name}")]
+    Status {
+        /// What we asked for.
+        name: Arc<str>,
+        /// The status code.
+        status: u16,
+    },
+    /// Its answer could not be understood.
+    #[error("unexpected answer for {name}")]
+    Decode {
+        /// What we asked for.
+        name: Arc<str>,
+        /// What is wrong with the answer.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// It took too long.
+    #[error("discovery service {authority} did not answer within {after:?}")]
+    Timeout {
+        /// Whom we asked.
+        authority: Arc<str>,
+        /// The limit.
+        after: std::time::Duration,
+    },
+    /// It says that it cannot answer now.
+    #[error("discovery service has no answer for {name}: {reason}")]
+    Undecided {
+        /// What we asked for.
+        name: Arc<str>,
+        /// In its own words.
+        reason: String,
+    },
+    /// The name cannot be asked for.
+    #[error("{name} is not a name this resolver understands")]
+    Name {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// Something else.
+    #[error(transparent)]
+    Other(Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl ResolveError {
+    /// An I/O error on the way to a discovery service.
+    pub fn unreachable(authority: impl Into<Arc<str>>, source: io::Error) -> Self {
+        Self::Unreachable { authority: authority.into(), source: Arc::new(source) }
+    }
+}

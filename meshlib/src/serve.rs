@@ -1,0 +1,274 @@
+//! Accepting connections and giving each to a service.
+
+use std::fmt::Debug;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::net::ToSocketAddrs;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::time;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+use tower::ServiceExt;
+
+use crate::backoff::Backoff;
+use crate::drain::Drain;
+use crate::drain::Draining;
+use crate::error::EMFILE;
+use crate::error::ENFILE;
+use crate::error::Error;
+use crate::error::Fault;
+use crate::listen::ListenOptions;
+use crate::listen::Listener;
+use crate::observe::Event;
+use crate::observe::Observer;
+use crate::session::Conn;
+use crate::session::Session;
+
+/// Pause after the process ran out of descriptors, doubled up to the second value while that lasts.
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Most connections that are taken from the queue when the drain starts: the usual length of one.
+const LAST_CALL: usize = 4096;
+
+type Accepted = (TcpStream, Session, Option<OwnedSemaphorePermit>);
+
+/// Accepts connections and runs a service for each, in a task of its own.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use meshlib::{Conn, Drain, Error, Server};
+/// use tokio::io::AsyncWriteExt;
+///
+/// let greet = tower::service_fn(|mut conn: Conn| async move {
+///     let _ = conn.io.write_all(b"hello\n").await;
+///     Ok::<_, Error>(())
+/// });
+/// Server::bind("127.0.0.1:7000").await?.serve(greet, Drain::on_signals()).await
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a server does nothing until it is told to serve"]
+pub struct Server {
+    listener: Listener,
+    limit: Option<Arc<Semaphore>>,
+    gate: Option<Arc<dyn Gate>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Server {
+    /// Listens at an address with the default [`ListenOptions`].
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
+        Ok(Self::from_listener(Listener::bind(addr, &ListenOptions::default()).await?))
+    }
+
+    /// Serves on a socket that listens already.
+    pub fn from_listener(listener: Listener) -> Self {
+        Self { listener, limit: None, gate: None, observer: Arc::new(()) }
+    }
+
+    /// Limits the connections that live at a time; beyond it accepting stops and the kernel's queue fills. Default: no
+    /// limit.
+    pub fn max_connections(self, n: usize) -> Self {
+        self.share_limit(Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    /// Like [`max_connections`](Self::max_connections), with a limit that several servers share.
+    pub fn share_limit(mut self, limit: Arc<Semaphore>) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Accepts only while a gate is open; the kernel's queue fills meanwhile. Default: no gate.
+    pub fn gate(mut self, gate: impl Gate) -> Self {
+        self.gate = Some(Arc::new(gate));
+        self
+    }
+
+    /// Reports what happens to connections. Default: to nobody.
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until the drain starts, then takes what waits in the kernel's queue, closes it, and waits until every
+    /// connection has ended.
+    ///
+    /// A connection's error is reported to the observer and logged by whose fault it is; it never ends the server. When
+    /// the process is out of descriptors, accepting pauses for 10 ms, doubling up to 1 s.
+    ///
+    /// # Errors
+    ///
+    /// Only if the listening socket itself is broken.
+    pub async fn serve<S>(self, service: S, drain: Drain) -> io::Result<()>
+    where
+        S: Service<Conn, Error = Error, Future: Send, Response: Send> + Clone + Send + 'static,
+    {
+        let draining = drain.draining();
+        let tasks = TaskTracker::new();
+        let spawn = {
+            let (tasks, draining, observer) = (tasks.clone(), draining.clone(), Arc::clone(&self.observer));
+            move |(stream, session, permit): Accepted| {
+                let task =
+                    connection(service.clone(), stream, session, draining.clone(), Arc::clone(&observer));
+                tasks.spawn(async move {
+                    task.await;
+                    drop(permit);
+                });
+            }
+        };
+        let mut pause = Backoff::new(ACCEPT_PAUSE.0, ACCEPT_PAUSE.1);
+        let result = loop {
+            let accepted = tokio::select! {
+                biased;
+                () = draining.started() => break Ok(()),
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => {
+                    pause.reset();
+                    spawn(accepted);
+                    if self.gate.is_some() {
+                        // The connection must have run to where it may have to wait, or the gate knows nothing of it.
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if is_exhaustion(&error) => {
+                    let delay = pause.next_delay();
+                    tracing::warn!(%error, ?delay, "cannot accept; waiting");
+                    time::sleep(delay).await;
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        // Closing the socket would reset who is in its queue already.
+        for _ in 0..LAST_CALL {
+            match self.accept().now_or_never() {
+                Some(Ok(accepted)) => spawn(accepted),
+                _ => break,
+            }
+        }
+        drop(self.listener);
+        tasks.close();
+        tasks.wait().await;
+        result
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.is_open()) {
+            gate.opened().await;
+        }
+        let Some(limit) = &self.limit else {
+            let (stream, session) = self.listener.accept().await?;
+            return Ok((stream, session, None));
+        };
+        let mut held = None;
+        loop {
+            // A permit is held only while looking whether somebody is there: a listener that nobody connects to must
+            // not keep one from the others that share the limit.
+            let accepted = poll_fn(|cx| {
+                let permit = held.take().map_or_else(|| Arc::clone(limit).try_acquire_owned(), Ok);
+                match permit {
+                    Ok(permit) => self.listener.poll_accept(cx).map_ok(|accepted| Some((accepted, permit))),
+                    Err(_) => Poll::Ready(Ok(None)),
+                }
+            });
+            match accepted.await? {
+                Some(((stream, session), permit)) => return Ok((stream, session, Some(permit))),
+                // The semaphore is never closed.
+                None => held = Arc::clone(limit).acquire_owned().await.ok(),
+            }
+        }
+    }
+}
+
+/// Holds a server back while something else is at its limit.
+pub trait Gate: Debug + Send + Sync + 'static {
+    /// Whether a connection may be accepted now.
+    fn is_open(&self) -> bool;
+
+    /// Waits until one may be.
+    fn opened(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Runs the service for one connection, until it ends or the drain is forced.
+async fn connection<S>(
+    service: S,
+    stream: TcpStream,
+    session: Session,
+    draining: Draining,
+    observer: Arc<dyn Observer>,
+) where
+    S: Service<Conn, Error = Error>,
+{
+    observer.on(&Event::Accepted { session: &session });
+    let peer = session.peer;
+    let conn = Conn::new(stream.into(), session, draining.clone());
+    let outcome = draining.until_forced(service.oneshot(conn)).await;
+    let error = match &outcome {
+        Some(Ok(_)) | None => None,
+        Some(Err(error)) => Some(error),
+    };
+    if let Some(error) = error {
+        log(error, peer);
+    }
+    observer.on(&Event::Ended { error, forced: outcome.is_none() });
+}
+
+fn log(error: &Error, peer: Option<SocketAddr>) {
+    let peer = peer.map(tracing::field::display);
+    match error.fault() {
+        Fault::Client => tracing::debug!(peer, error = %error.chain(), "client failed"),
+        Fault::Server => tracing::debug!(peer, error = %error.chain(), "server failed"),
+        Fault::Discovery => tracing::info!(peer, error = %error.chain(), "nothing to connect to"),
+        Fault::Local => tracing::debug!(peer, error = %error.chain(), "connection ended by a limit"),
+    }
+}
+
+/// The connection was gone before it was accepted; the next one may be well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | ConnectionRefused
+            | Interrupted
+            | HostUnreachable
+            | NetworkUnreachable
+            | NetworkDown
+            | PermissionDenied
+            | TimedOut
+            | NotConnected
+    )
+}
+
+/// Out of descriptors or memory, which passes.
+fn is_exhaustion(error: &io::Error) -> bool {
+    /// No buffer space available (Linux).
+    const ENOBUFS: i32 = 105;
+
+    error.kind() == io::ErrorKind::OutOfMemory
+        || matches!(error.raw_os_error(), Some(code) if [EMFILE, ENFILE, ENOBUFS].contains(&code))
+}

@@ -1,0 +1,153 @@
+//! Values made of files, made anew when the files change.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time;
+
+/// A value that is made of files and follows their content.
+///
+/// [`check`](Self::check) compares what is in the files with what was in them; if it differs the value is made anew and
+/// swapped in whole. If that fails the old one stays. [`follow`](Self::follow) checks every second. Contents are
+/// compared, not times, so that renamed files and swapped links are seen; a set of files that changed again while it was
+/// read is read once more, so that a key never meets another generation's certificate.
+///
+/// # Examples
+///
+/// ```
+/// # async fn example() -> std::io::Result<()> {
+/// use std::time::Duration;
+/// use meshlib::tls::Reloading;
+///
+/// let banner = Reloading::new(["banner.txt".into()], |files| std::fs::read_to_string(&files[0]))?;
+/// println!("{}", banner.load());
+/// banner.follow(Duration::from_secs(1)).await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Reloading<T, E> {
+    files: Box<[PathBuf]>,
+    make: Box<Make<T, E>>,
+    value: ArcSwap<T>,
+    seen: Mutex<Contents>,
+}
+
+type Make<T, E> = dyn Fn(&[PathBuf]) -> Result<T, E> + Send + Sync;
+/// What was in each file; nothing for one that could not be read.
+type Contents = Vec<Option<Vec<u8>>>;
+
+impl<T, E> Reloading<T, E>
+where
+    T: Send + Sync + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    /// Makes the value for the first time.
+    ///
+    /// # Errors
+    ///
+    /// What `make` says.
+    pub fn new(
+        files: impl IntoIterator<Item = PathBuf>,
+        make: impl Fn(&[PathBuf]) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, E> {
+        let files: Box<[PathBuf]> = files.into_iter().collect();
+        let seen = read(&files);
+        let value = ArcSwap::from_pointee(make(&files)?);
+        Ok(Arc::new(Self { files, make: Box::new(make), value, seen: Mutex::new(seen) }))
+    }
+
+    /// The value now.
+    pub fn load(&self) -> Arc<T> {
+        self.value.load_full()
+    }
+
+    /// Makes the value anew if the files have changed. True if it was. Reads files: not for a request's path.
+    ///
+    /// # Errors
+    ///
+    /// What `make` says about the new files; the old value stays, and the same files are not tried again until they
+    /// change once more.
+    pub fn check(&self) -> Result<bool, E> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = read(&self.files);
+        if *seen == now {
+            return Ok(false);
+        }
+        // Writers replace several files one after the other; a handful of looks outlasts that.
+        for _ in 0..5 {
+            let value = (self.make)(&self.files);
+            let after = read(&self.files);
+            if after == now {
+                *seen = now;
+                self.value.store(Arc::new(value?));
+                return Ok(true);
+            }
+            now = after;
+        }
+        Ok(false)
+    }
+
+    /// Checks at an interval, for ever. Failures are logged once per change of the files.
+    pub async fn follow(self: &Arc<Self>, interval: Duration) {
+        self.follow_or(interval, &Notify::new()).await;
+    }
+
+    /// Like [`follow`](Self::follow), and checks at once for each [`Notify::notify_waiters`] too.
+    pub async fn follow_or(self: &Arc<Self>, interval: Duration, now: &Notify) {
+        loop {
+            // Nobody who is notified needs to know whether it was the time or the notice.
+            let _ = time::timeout(interval, now.notified()).await;
+            let this = Arc::clone(self);
+            match tokio::task::spawn_blocking(move || this.check()).await {
+                Ok(Ok(true)) => tracing::info!(files = ?self.files, "reloaded"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    let error = crate::error::Chain(&error);
+                    tracing::error!(files = ?self.files, %error, "cannot reload; keeping what was loaded before");
+                }
+                Err(error) => tracing::error!(files = ?self.files, %error, "reloading failed"),
+            }
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Reloading<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloading").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+fn read(files: &[PathBuf]) -> Contents {
+    files.iter().map(|file| std::fs::read(file).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_change_keeps_the_old_value_and_a_good_one_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("number");
+        std::fs::write(&file, "1").unwrap();
+        let number = Reloading::new([file.clone()], |files| {
+            std::fs::read_to_string(&files[0]).unwrap_or_default().parse::<u32>()
+        })
+        .unwrap();
+
+        assert!(!number.check().unwrap());
+        std::fs::write(&file, "x").unwrap();
+        assert!(number.check().is_err());
+        assert_eq!(*number.load(), 1);
+        assert!(!number.check().unwrap(), "the same bad content is not complained about twice");
+        std::fs::write(&file, "2").unwrap();
+        assert!(number.check().unwrap());
+        assert_eq!(*number.load(), 2);
+    }
+}

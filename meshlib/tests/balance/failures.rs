@@ -1,0 +1,173 @@
+//! Endpoints that fail and come back.
+
+use std::time::Duration;
+
+use meshlib::BalanceLayer;
+use meshlib::Error;
+use meshlib::Session;
+use meshlib::Static;
+use meshlib::TcpConnector;
+use meshlib::backoff::Backoff;
+use meshlib::balance::Accrual;
+use meshlib::balance::Attempts;
+use meshlib::balance::Policy;
+use meshlib::balance::ReplicaState;
+use meshlib::balance::Waiting;
+use meshlib::test_util::Echo;
+use meshlib::test_util::EchoOptions;
+use meshlib::test_util::Flaky;
+use meshlib::test_util::echo;
+use tokio::time;
+use tower::Layer;
+use tower::ServiceExt;
+
+use crate::memory::Memory;
+use crate::memory::addr;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_backend_that_refuses_costs_no_client_anything() {
+    let (living, dead) = (Echo::start().await, Echo::start().await);
+    let addrs = [living.addr(), dead.addr()];
+    dead.stop().await;
+    let connect = BalanceLayer::new(Static::new(addrs), "web").layer(TcpConnector::default());
+
+    for _ in 0..200 {
+        let mut io = connect.clone().oneshot(Session::default()).await.unwrap();
+        assert_eq!(echo(&mut io, b"x").await.unwrap(), b"x");
+    }
+
+    let view = connect.view().state().unwrap();
+    let dead = view.replicas.replicas().iter().find(|replica| replica.endpoint().addr == addrs[1]).unwrap();
+    assert_eq!(dead.state(), ReplicaState::Ejected);
+    assert_eq!(dead.failed(), 5, "after five failures it is left alone");
+    assert_eq!(dead.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_backend_that_returns_is_used_again() {
+    let (living, dead) = (Echo::start().await, Echo::start().await);
+    let addrs = [living.addr(), dead.addr()];
+    dead.stop().await;
+    let penalty = Backoff::new(Duration::from_millis(100), Duration::from_millis(200));
+    let connect = BalanceLayer::new(Static::new(addrs), "web")
+        .accrual(Accrual::new(Policy::Consecutive(2)).with_penalty(penalty))
+        .layer(TcpConnector::default());
+    for _ in 0..50 {
+        connect.clone().oneshot(Session::default()).await.unwrap();
+    }
+
+    let back = EchoOptions::default().with_addr(addrs[1]).start().await.unwrap();
+    let used = async {
+        while back.accepted() < 10 {
+            connect.clone().oneshot(Session::default()).await.unwrap();
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    time::timeout(5 * SECOND, used).await.expect("it gets its share again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_caller_at_a_time_tries_an_ejected_endpoint_again() {
+    let network = Flaky::new(Memory::default().connector());
+    network.fail(addr(1));
+    let connect = BalanceLayer::new(Static::new([addr(1), addr(2)]), "web").layer(network.clone());
+    for _ in 0..100 {
+        connect.clone().oneshot(Session::default()).await.unwrap();
+    }
+    let tried = || network.attempts().iter().filter(|picked| **picked == addr(1)).count();
+    assert_eq!(tried(), 5);
+
+    time::sleep(6 * SECOND).await;
+    network.delay(SECOND / 10);
+    let callers = (0..100).map(|_| connect.clone().oneshot(Session::default()));
+    for outcome in futures::future::join_all(callers).await {
+        outcome.unwrap();
+    }
+
+    assert_eq!(tried(), 6, "one probe, while all others go elsewhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_are_bounded_and_go_elsewhere() {
+    let network = Flaky::new(Memory::default().connector());
+    let layer = || BalanceLayer::new(Static::new([1, 2, 3, 4].map(addr)), "web").accrual(Accrual::never());
+    [1, 2, 3, 4].map(addr).into_iter().for_each(|addr| network.fail(addr));
+
+    for (most, attempts) in [(1, Attempts::most(1)), (2, Attempts::default()), (3, Attempts::most(3))] {
+        let before = network.attempts().len();
+        let outcome = layer().attempts(attempts).layer(network.clone()).oneshot(Session::default()).await;
+
+        assert!(matches!(outcome, Err(Error::Connect { .. })), "{outcome:?}");
+        let mut tried = network.attempts().split_off(before);
+        assert_eq!(tried.len(), most);
+        tried.sort();
+        tried.dedup();
+        assert_eq!(tried.len(), most, "each time another endpoint");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_without_bound_go_round_until_one_succeeds() {
+    let network = Flaky::new(Memory::default().connector());
+    network.fail_next(20);
+    let connect = BalanceLayer::new(Static::new([1, 2, 3].map(addr)), "web")
+        .attempts(Attempts::unlimited())
+        .accrual(Accrual::never())
+        .wait(Waiting::new(10, 60 * SECOND))
+        .layer(network.clone());
+
+    connect.clone().oneshot(Session::default()).await.unwrap();
+
+    let attempts = network.attempts();
+    assert_eq!(attempts.len(), 21);
+    for round in attempts.chunks_exact(3) {
+        let mut round = round.to_vec();
+        round.sort();
+        assert_eq!(round, [1, 2, 3].map(addr), "each round tries every endpoint once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_ejected_all_are_used() {
+    let network = Flaky::new(Memory::default().connector());
+    network.fail_next(1000);
+    let connect = BalanceLayer::new(Static::new([1, 2].map(addr)), "web").layer(network.clone());
+    for _ in 0..20 {
+        connect.clone().oneshot(Session::default()).await.unwrap_err();
+    }
+    let view = connect.view().state().unwrap();
+    assert!(view.replicas.replicas().iter().all(|replica| replica.state() == ReplicaState::Ejected));
+
+    network.fail_next(0);
+
+    connect.clone().oneshot(Session::default()).await.expect("never refused because of this");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_ours_are_not_the_endpoints() {
+    let connect = BalanceLayer::new(Static::new([addr(1)]), "web").layer(tower::service_fn(
+        |_: meshlib::To<Session>| async { Err::<meshlib::Io, _>(Error::Refused(meshlib::Refusal::Limit)) },
+    ));
+
+    for _ in 0..20 {
+        connect.clone().oneshot(Session::default()).await.unwrap_err();
+    }
+
+    let view = connect.view().state().unwrap();
+    assert_eq!(view.replicas.replicas()[0].state(), ReplicaState::Ready);
+    assert_eq!(view.replicas.replicas()[0].failed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_names_the_endpoint_that_failed_last() {
+    let network = Flaky::new(Memory::default().connector());
+    network.fail(addr(1));
+    let connect = BalanceLayer::new(Static::new([addr(1)]), "web").layer(network.clone());
+
+    let outcome = connect.oneshot(Session::default()).await;
+
+    // There is no second endpoint for the second attempt; that is not what went wrong.
+    assert!(matches!(outcome, Err(Error::Connect { addr: failed, .. }) if failed == addr(1)), "{outcome:?}");
+}

@@ -1,0 +1,135 @@
+//! Certificates by name, of clients, and new ones while the server runs.
+
+use std::sync::Arc;
+
+use meshlib::test_util::TestCa;
+use meshlib::test_util::echo;
+use meshlib::tls;
+use meshlib::tls::CertResolver;
+use meshlib::tls::CertResolverBuilder;
+use meshlib::tls::Terminate;
+use meshlib::tls::TlsError;
+use meshlib::tls::identity::OtherName;
+use meshlib::tls::identity::Pinned;
+use meshlib::tls::identity::Unverified;
+use meshlib::tls::rustls::ClientConfig;
+use meshlib::tls::rustls::ServerConfig;
+use meshlib::tls::rustls::client::danger::ServerCertVerifier;
+use meshlib::tls::rustls::server::WebPkiClientVerifier;
+
+use crate::rig::Accepting;
+use crate::rig::connect_tls;
+use crate::rig::tls_error;
+
+fn serve(certs: Arc<CertResolver>) -> Terminate {
+    Terminate::new(tls::server_config(tls::provider(), certs, None).unwrap())
+}
+
+/// The names of an authority, each with a certificate of its own.
+fn named(ca: &TestCa, names: &[&str]) -> CertResolverBuilder {
+    names.iter().fold(CertResolver::builder(), |builder, name| {
+        builder.with_name(name, ca.issue([*name]).certified_key())
+    })
+}
+
+#[tokio::test]
+async fn each_name_gets_its_certificate() {
+    let ca = TestCa::new();
+    let certs = named(&ca, &["a.example", "*.b.example", "special.b.example"])
+        .with_default(ca.issue(["default.example"]).certified_key())
+        .build();
+    let server = Accepting::start(serve(certs)).await;
+
+    for name in ["a.example", "A.Example", "x.b.example", "special.b.example", "default.example"] {
+        let mut io = connect_tls(server.addr, ca.client_tls(name)).await.unwrap();
+        assert_eq!(echo(&mut io, b"x").await.unwrap(), b"x", "{name}");
+    }
+    let error = tls_error(connect_tls(server.addr, ca.client_tls("b.example")).await);
+    assert_eq!(error.reason(), "cert_name", "it gets the default one");
+}
+
+#[tokio::test]
+async fn without_a_default_an_unknown_name_is_refused() {
+    let ca = TestCa::new();
+    let server = Accepting::start(serve(named(&ca, &["a.example"]).build())).await;
+
+    let error = tls_error(connect_tls(server.addr, ca.client_tls("c.example")).await);
+
+    assert!(matches!(error, TlsError::Alert(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn certificates_can_be_replaced_while_connections_live() {
+    let (old, new) = (TestCa::new(), TestCa::new());
+    let certs = named(&old, &["a.example"]).build();
+    let server = Accepting::start(serve(Arc::clone(&certs))).await;
+    let mut io = connect_tls(server.addr, old.client_tls("a.example")).await.unwrap();
+
+    certs.replace(named(&new, &["a.example"]));
+
+    assert!(connect_tls(server.addr, new.client_tls("a.example")).await.is_ok());
+    assert!(connect_tls(server.addr, old.client_tls("a.example")).await.is_err());
+    assert_eq!(echo(&mut io, b"still here").await.unwrap(), b"still here");
+}
+
+#[tokio::test]
+async fn clients_can_be_asked_for_certificates() {
+    let (ca, clients, others) = (TestCa::new(), TestCa::new(), TestCa::new());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), tls::provider())
+        .build()
+        .unwrap();
+    let config = ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(named(&ca, &["a.example"]).build());
+    let server = Accepting::start(Terminate::new(config)).await;
+    let with_cert = |issuer: &TestCa| {
+        let cert = issuer.issue(["client.example"]);
+        let config = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(ca.roots())
+            .with_client_auth_cert(vec![cert.certificate()], cert.key_der())
+            .unwrap();
+        let mut client = ca.client_tls("a.example");
+        client.config = Arc::new(config);
+        (cert, client)
+    };
+
+    let (cert, client) = with_cert(&clients);
+    let mut io = connect_tls(server.addr, client).await.unwrap();
+    echo(&mut io, b"x").await.unwrap();
+    let shown = server.session().tls.unwrap().peer_certificate.clone().unwrap();
+    assert_eq!(*shown, *cert.certificate());
+
+    // In TLS 1.3 a client has finished before the server has looked at its certificate.
+    for client in [with_cert(&others).1, ca.client_tls("a.example")] {
+        let mut io = connect_tls(server.addr, client).await.unwrap();
+        assert!(echo(&mut io, b"x").await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn verifiers_of_other_kinds_believe_what_they_say() {
+    let (ca, other) = (TestCa::new(), TestCa::new());
+    let cert = ca.issue(["real.example"]);
+    let server = Accepting::start(Terminate::new(cert.server_config())).await;
+    let provider = tls::provider;
+    let name = |name: &'static str| name.try_into().unwrap();
+    let verifiers: [(Arc<dyn ServerCertVerifier>, bool); 6] = [
+        (OtherName::new(provider(), ca.roots(), name("real.example")).unwrap(), true),
+        (OtherName::new(provider(), ca.roots(), name("asked.example")).unwrap(), false),
+        (OtherName::new(provider(), other.roots(), name("real.example")).unwrap(), false),
+        (Pinned::new(provider(), [cert.certificate()]), true),
+        (Pinned::new(provider(), [other.issue(["real.example"]).certificate()]), false),
+        (Unverified::new(provider(), "test"), true),
+    ];
+
+    for (verifier, believed) in verifiers {
+        let debug = format!("{verifier:.20?}");
+        let mut client = ca.client_tls("asked.example");
+        Arc::make_mut(&mut client.config).dangerous().set_certificate_verifier(verifier);
+        assert_eq!(connect_tls(server.addr, client).await.is_ok(), believed, "{debug}");
+    }
+}

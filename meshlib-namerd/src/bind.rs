@@ -1,0 +1,224 @@
+//! The tree of a name with the addresses of its leaves, as one weighted set.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use meshlib::dtab::path::Path;
+use meshlib::resolve::ResolveError;
+
+use crate::api::Addr;
+use crate::api::Address;
+use crate::api::Skipped;
+use crate::api::Tree;
+use crate::client::Namerd;
+use crate::client::Target;
+use crate::follow::Follow;
+use crate::resolve;
+
+/// Follows the tree of a name and the addresses of every leaf in it.
+pub(crate) struct Bound {
+    namerd: Namerd,
+    tree: Option<Tree>,
+    /// What is known of each leaf of the tree.
+    leaves: HashMap<Path, Addr>,
+    changes: FuturesUnordered<BoxFuture<'static, Change>>,
+}
+
+enum Change {
+    Tree(Follow<Tree>, Result<Tree, ResolveError>),
+    Leaf(Path, Follow<Addr>, Result<Addr, ResolveError>),
+}
+
+impl Bound {
+    pub(crate) fn new(namerd: &Namerd, name: &str) -> Self {
+        let target = Target::new("bind", &namerd.options.namespace, name);
+        let changes = FuturesUnordered::new();
+        changes.push(next_tree(Follow::new(namerd.asker(), target, namerd.options.clone(), tree)));
+        Self { namerd: namerd.clone(), tree: None, leaves: HashMap::new(), changes }
+    }
+
+    /// The addresses of the name, each with its share of all traffic.
+    pub(crate) async fn next(&mut self) -> Result<Addr, ResolveError> {
+        loop {
+            match self.changes.next().await {
+                None => std::future::pending().await,
+                Some(Change::Tree(follow, result)) => {
+                    self.changes.push(next_tree(follow));
+                    self.follow_leaves(&result?);
+                }
+                // A leaf that is not in the tree any more is followed no further.
+                Some(Change::Leaf(id, _, _)) if !self.leaves.contains_key(&id) => continue,
+                Some(Change::Leaf(id, follow, result)) => {
+                    self.changes.push(next_leaf(id.clone(), follow));
+                    match result? {
+                        // What is known stays until something else is.
+                        Addr::Pending | Addr::Failed { .. } => continue,
+                        addr => self.leaves.insert(id, addr),
+                    };
+                }
+            }
+            let Some(tree) = &self.tree else { continue };
+            match flatten(tree, &self.leaves, 1.0) {
+                Flat::Known(addresses) => return Ok(Addr::bound(addresses)),
+                Flat::Neg => return Ok(Addr::Neg),
+                Flat::Pending => {}
+            }
+        }
+    }
+
+    fn follow_leaves(&mut self, tree: &Tree) {
+        let mut wanted = HashMap::new();
+        leaves_of(tree, &mut wanted);
+        self.leaves.retain(|id, _| wanted.contains_key(id));
+        for (id, addr) in wanted {
+            if self.leaves.contains_key(&id) {
+                continue;
+            }
+            let options = self.namerd.options.clone();
+            let target = Target::new("addr", &options.namespace, id.as_str());
+            let follow = Follow::new(self.namerd.asker(), target, options, resolve::addr);
+            self.changes.push(next_leaf(id.clone(), follow));
+            self.leaves.insert(id, addr);
+        }
+        self.tree = Some(tree.clone());
+    }
+}
+
+fn next_tree(mut follow: Follow<Tree>) -> BoxFuture<'static, Change> {
+    Box::pin(async move {
+        let result = follow.next().await;
+        Change::Tree(follow, result)
+    })
+}
+
+fn next_leaf(id: Path, mut follow: Follow<Addr>) -> BoxFuture<'static, Change> {
+    Box::pin(async move {
+        let result = follow.next().await;
+        Change::Leaf(id, follow, result)
+    })
+}
+
+fn tree(bytes: &[u8], name: &Arc<str>) -> Result<Tree, ResolveError> {
+    Tree::from_json(bytes, &mut Skipped::default())
+        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })
+}
+
+/// Every leaf with the address it has in the tree.
+fn leaves_of(tree: &Tree, found: &mut HashMap<Path, Addr>) {
+    match tree {
+        Tree::Leaf(bound) => {
+            found.entry(bound.id.clone()).or_insert_with(|| bound.addr.clone());
+        }
+        Tree::Alt(trees) => trees.iter().for_each(|tree| leaves_of(tree, found)),
+        Tree::Union(branches) => branches.iter().for_each(|branch| leaves_of(&branch.tree, found)),
+        Tree::Neg | Tree::Fail | Tree::Empty => {}
+    }
+}
+
+/// What a part of a tree comes to.
+enum Flat {
+    Known(Vec<Address>),
+    Neg,
+    Pending,
+}
+
+/// The addresses below a node, whose weights add up to `share`.
+fn flatten(tree: &Tree, leaves: &HashMap<Path, Addr>, share: f64) -> Flat {
+    match tree {
+        Tree::Leaf(bound) => match leaves.get(&bound.id).unwrap_or(&bound.addr) {
+            Addr::Bound { addrs, .. } => Flat::Known(shared(addrs, share)),
+            Addr::Neg => Flat::Neg,
+            _ => Flat::Pending,
+        },
+        Tree::Alt(trees) => {
+            for tree in trees {
+                match flatten(tree, leaves, share) {
+                    Flat::Neg => {}
+                    // An alternative without members is left for one that has some.
+                    Flat::Known(addresses) if addresses.is_empty() && !matches!(tree, Tree::Empty) => {}
+                    flat => return flat,
+                }
+            }
+            Flat::Neg
+        }
+        Tree::Union(branches) => {
+            let flat = |share_of: f64, tree| flatten(tree, leaves, share_of);
+            // Branches that lead nowhere leave their share to the others.
+            let usable: Vec<_> = branches
+                .iter()
+                .filter(|branch| !matches!(flat(1.0, &branch.tree), Flat::Neg))
+                .filter(|branch| branch.weight.get() > 0.0)
+                .collect();
+            let total: f64 = usable.iter().map(|branch| branch.weight.get()).sum();
+            if usable.is_empty() {
+                return Flat::Neg;
+            }
+            let mut all = Vec::new();
+            for branch in usable {
+                match flat(share * branch.weight.get() / total, &branch.tree) {
+                    Flat::Known(addresses) => all.extend(addresses),
+                    Flat::Neg => {}
+                    Flat::Pending => return Flat::Pending,
+                }
+            }
+            Flat::Known(all)
+        }
+        Tree::Empty => Flat::Known(Vec::new()),
+        Tree::Neg | Tree::Fail => Flat::Neg,
+    }
+}
+
+/// The addresses of one leaf, with its share divided among them by their own weights.
+fn shared(addresses: &[Address], share: f64) -> Vec<Address> {
+    let total: f64 = addresses.iter().map(|address| address.weight().get()).sum();
+    let weighted = |address: &Address| {
+        let weight = address.weight().get();
+        let part = if total > 0.0 { weight / total } else { 1.0 / addresses.len() as f64 };
+        address.clone().with_weight(share * part)
+    };
+    addresses.iter().map(weighted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use meshlib::Weight;
+
+    use super::*;
+    use crate::api::Bound as Leaf;
+    use crate::api::Branch;
+
+    fn leaf(id: &str, ports: &[u16]) -> Tree {
+        let addrs = ports.iter().map(|&port| Address::new(([127, 0, 0, 1], port).into()));
+        Tree::Leaf(Leaf::new(Path::parse(id).unwrap(), Addr::bound(addrs)))
+    }
+
+    fn weights(tree: &Tree) -> Option<Vec<(u16, f64)>> {
+        match flatten(tree, &HashMap::new(), 1.0) {
+            Flat::Known(all) => {
+                Some(all.iter().map(|address| (address.addr.port(), address.weight().get())).collect())
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_union_shares_by_weight_whatever_its_leaves_hold() {
+        let tree = Tree::Union(vec![
+            Branch::new(Weight::new(3.0).unwrap(), leaf("/#/a", &[1, 2])),
+            Branch::new(Weight::new(1.0).unwrap(), leaf("/#/b", &[3])),
+        ]);
+
+        assert_eq!(weights(&tree).unwrap(), [(1, 0.375), (2, 0.375), (3, 0.25)]);
+    }
+
+    #[test]
+    fn an_alternative_is_taken_when_the_first_has_no_members() {
+        let tree = Tree::Alt(vec![Tree::Neg, leaf("/#/a", &[]), leaf("/#/b", &[3])]);
+
+        assert_eq!(weights(&tree).unwrap(), [(3, 1.0)]);
+        assert!(weights(&Tree::Fail).is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! The addresses of a name, as endpoints.
+
+use std::sync::Arc;
+
+use futures::stream;
+use meshlib::Endpoint;
+use meshlib::Resolution;
+use meshlib::Resolver;
+use meshlib::Update;
+use meshlib::dtab::path::Path;
+use meshlib::resolve::ResolveError;
+
+use crate::api::Addr;
+use crate::api::Skipped;
+use crate::api::Tree;
+use crate::bind::Bound;
+use crate::client::Mode;
+use crate::client::Namerd;
+use crate::client::OnNegative;
+use crate::client::Target;
+use crate::follow::Answer;
+use crate::follow::Follow;
+
+impl<T: AsRef<str>> Resolver<T> for Namerd {
+    fn resolve(&self, target: T) -> Resolution {
+        let name: Arc<str> = target.as_ref().into();
+        if Path::parse(&name).is_err() {
+            return Resolution::new(stream::iter([Err(ResolveError::Name { name })]));
+        }
+        let namerd = self.clone();
+        let updates = Updates { on_negative: self.options.on_negative, last: None };
+        match self.options.mode {
+            Mode::Resolve => Resolution::new(stream::unfold(None::<(Follow<Addr>, Updates)>, move |state| {
+                let (namerd, name, updates) = (namerd.clone(), Arc::clone(&name), updates.clone());
+                async move {
+                    let (mut follow, mut updates) = state.unwrap_or_else(|| {
+                        let target = Target::new("resolve", &namerd.options.namespace, &name);
+                        (Follow::new(namerd.asker(), target, namerd.options.clone(), addr), updates)
+                    });
+                    let item = loop {
+                        if let Some(item) = updates.next(follow.next().await, &name) {
+                            break item;
+                        }
+                    };
+                    Some((item, Some((follow, updates))))
+                }
+            })),
+            Mode::Bind => Resolution::new(stream::unfold(None::<(Bound, Updates)>, move |state| {
+                let (namerd, name, updates) = (namerd.clone(), Arc::clone(&name), updates.clone());
+                async move {
+                    let (mut bound, mut updates) =
+                        state.unwrap_or_else(|| (Bound::new(&namerd, &name), updates));
+                    let item = loop {
+                        if let Some(item) = updates.next(bound.next().await, &name) {
+                            break item;
+                        }
+                    };
+                    Some((item, Some((bound, updates))))
+                }
+            })),
+        }
+    }
+}
+
+/// Understands an address, and says what of it is left out.
+pub(crate) fn addr(bytes: &[u8], name: &Arc<str>) -> Result<Addr, ResolveError> {
+    let mut skipped = Skipped::default();
+    let addr = Addr::from_json(bytes, &mut skipped)
+        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })?;
+    if !skipped.is_empty() {
+        let reason = skipped.first.as_deref().unwrap_or_default();
+        tracing::warn!(%name, left_out = skipped.count, reason, "some addresses cannot be used");
+    }
+    Ok(addr)
+}
+
+const NEGATIVE: &str = "no such name";
+
+impl Answer for Addr {
+    fn unusable(&self) -> Option<String> {
+        match self {
+            Self::Bound { .. } => None,
+            Self::Neg => Some(NEGATIVE.into()),
+            Self::Failed { cause } => Some(cause.clone().unwrap_or_else(|| "the look-up failed".into())),
+            Self::Pending => Some("still looking".into()),
+        }
+    }
+}
+
+impl Answer for Tree {
+    fn unusable(&self) -> Option<String> {
+        matches!(self, Self::Neg | Self::Fail | Self::Empty).then(|| NEGATIVE.into())
+    }
+}
+
+/// Makes updates of answers: says nothing twice, and keeps what is good.
+#[derive(Clone)]
+pub(crate) struct Updates {
+    on_negative: OnNegative,
+    last: Option<Update>,
+}
+
+impl Updates {
+    /// What a balancer should be told, if anything.
+    fn next(
+        &mut self,
+        answer: Result<Addr, ResolveError>,
+        name: &Arc<str>,
+    ) -> Option<Result<Update, ResolveError>> {
+        let undecided =
+            |reason: String| Some(Err(ResolveError::Undecided { name: Arc::clone(name), reason }));
+        match answer {
+            Err(error) => Some(Err(error)),
+            Ok(addr @ Addr::Bound { .. }) => self.news(Update::endpoints(sorted(addr.endpoints()))),
+            Ok(Addr::Neg) => match (&self.last, self.on_negative) {
+                (Some(Update::Endpoints(_)), OnNegative::Keep) => undecided(NEGATIVE.into()),
+                _ => self.news(Update::NotFound),
+            },
+            Ok(addr) => undecided(addr.unusable().unwrap_or_default()),
+        }
+    }
+
+    fn news(&mut self, update: Update) -> Option<Result<Update, ResolveError>> {
+        if self.last.as_ref() == Some(&update) {
+            return None;
+        }
+        self.last = Some(update.clone());
+        Some(Ok(update))
+    }
+}
+
+/// The order of addresses means nothing to namerd; sorted, equal sets are equal.
+fn sorted(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    endpoints.sort_by(|a, b| a.addr.cmp(&b.addr).then(a.weight.get().total_cmp(&b.weight.get())));
+    endpoints
+}

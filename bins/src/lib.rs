@@ -1,0 +1,11 @@
+//! What the command-line tools have in common, and the tools themselves.
+//!
+//! The programs under `src/bin` only read arguments and set exit statuses; everything else is here, where tests,
+//! fuzzers and the quickstart reach it.
+
+pub mod load;
+pub mod log;
+pub mod workers;
+
+#[cfg(feature = "linkerd-tcp")]
+pub mod linkerd_tcp;

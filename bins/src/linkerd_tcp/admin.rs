@@ -1,0 +1,139 @@
+//! Pages for operators.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http::StatusCode;
+use http::header::ACCEPT;
+use meshlib::Drain;
+use meshlib::balance::ReplicaState;
+use meshlib::balance::View;
+use meshlib::balance::ViewState;
+use meshlib::http::Body;
+use meshlib::http::HttpServer;
+use meshlib::http::ServerOptions;
+use meshlib::http::admin::Access;
+use meshlib::http::admin::Router;
+use meshlib::http::admin::json;
+use meshlib::http::admin::status;
+use meshlib::http::admin::text;
+use meshlib::http::admin::typed;
+use meshlib::observe::prometheus::Format;
+use meshlib::observe::prometheus::content_type;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::config::Config;
+use super::config::Generation;
+use super::metrics::Metrics;
+
+/// How long a client of the admin server may take for a request.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// The admin server: `/metrics`, `/live`, `/ready`, `/state.json`, and by POST `/shutdown` and `/abort`.
+pub(super) fn pages(
+    config: &Config,
+    metrics: &Metrics,
+    views: Vec<(String, View)>,
+    drain: &Drain,
+    stop: &Arc<Notify>,
+) -> HttpServer<Router> {
+    // Generation A listens on all interfaces unless told otherwise; reading is harmless there, stopping is not.
+    let open = config.admin.explicit_addr || config.generation == Generation::Routers;
+    let access = if open { Access::Anybody } else { Access::Loopback };
+    let registry = metrics.registry.clone();
+    let views: Arc<[(String, View)]> = views.into();
+    let (ready_views, state_views) = (Arc::clone(&views), views);
+    let (draining, stop) = (drain.clone(), Arc::clone(stop));
+    let router = Router::new()
+        .hiding_methods()
+        .get("/metrics", move |request| {
+            let format = Format::from_accept(accept(request));
+            typed(content_type(format), registry.render(format))
+        })
+        .get("/live", |_| text("live\n"))
+        .get("/ready", move |_| match unready(&ready_views, draining.is_started()) {
+            None => text("ready\n"),
+            Some(reasons) => {
+                let mut response = text(reasons);
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }
+        })
+        .get("/state.json", move |_| json(state(&state_views)))
+        .post("/shutdown", access, move |_| {
+            stop.notify_one();
+            status(StatusCode::OK)
+        })
+        .post("/abort", access, |_| {
+            tracing::error!(target: "linkerd_tcp::admin", "asked to abort");
+            std::process::exit(1)
+        });
+    HttpServer::with_options(router, ServerOptions::default().with_head_within(HEAD))
+}
+
+fn accept(request: &Request<Body>) -> Option<&str> {
+    request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok())
+}
+
+/// Why no traffic should be sent here, a line each.
+fn unready(views: &[(String, View)], draining: bool) -> Option<String> {
+    let mut reasons = String::new();
+    if draining {
+        reasons.push_str("draining\n");
+    }
+    for (label, view) in views {
+        if let Some(state) = view.state().filter(|state| state.resolved.is_none()) {
+            reasons.push_str(&format!("{label}: {} is not resolved yet\n", state.name));
+        }
+    }
+    (!reasons.is_empty()).then_some(reasons)
+}
+
+/// Every destination with its endpoints, as JSON.
+fn state(views: &[(String, View)]) -> String {
+    let destinations: Vec<Value> =
+        views.iter().filter_map(|(label, view)| Some(destination(label, &view.state()?))).collect();
+    serde_json::json!({ "destinations": destinations }).to_string()
+}
+
+fn destination(label: &str, state: &ViewState) -> Value {
+    let endpoints: Vec<Value> = state
+        .replicas
+        .replicas()
+        .iter()
+        .map(|replica| {
+            let endpoint = replica.endpoint();
+            serde_json::json!({
+                "addr": endpoint.addr.to_string(),
+                "weight": endpoint.weight.get(),
+                "node": endpoint.metadata.node.as_deref(),
+                "state": match replica.state() {
+                    ReplicaState::Ready => "ready",
+                    ReplicaState::CoolingDown => "cooling_down",
+                    _ => "ejected",
+                },
+                "closed_for_ms": replica.closed_for().as_millis() as u64,
+                "in_flight": replica.in_flight(),
+                "connecting": replica.connecting(),
+                "picked": replica.picked(),
+                "failed": replica.failed(),
+                "answer_time_ms": replica.answer_time().map(|time| time.as_secs_f64() * 1e3),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "router": label,
+        "dst": &*state.name,
+        "answer": match state.resolved {
+            None => "pending",
+            Some(false) => "neg",
+            Some(true) => "bound",
+        },
+        "age_ms": state.age.as_millis() as u64,
+        "waiters": state.waiters,
+        "retired": state.retired,
+        "endpoints": endpoints,
+    })
+}

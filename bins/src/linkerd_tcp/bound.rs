@@ -1,0 +1,267 @@
+//! A configuration with every socket it needs, and running it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use meshlib::Drain;
+use meshlib::ListenOptions;
+use meshlib::Listener;
+use meshlib::balance::View;
+use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+
+use super::Prepared;
+use super::admin;
+use super::config::Generation;
+use super::metrics::Metrics;
+use super::namespace;
+use super::wire;
+use super::wire::Destination;
+use crate::load::ConfigError;
+use crate::load::Place;
+use crate::load::Problem;
+use crate::workers;
+use crate::workers::Job;
+use crate::workers::Workers;
+
+/// Everything that can fail before the first connection has not.
+#[derive(Debug)]
+pub struct Bound {
+    prepared: Prepared,
+    workers: usize,
+    admin: TcpListener,
+    admin_addr: SocketAddr,
+    /// One socket per worker for each server, in the order of the configuration.
+    servers: Vec<(SocketAddr, Vec<TcpListener>)>,
+    metrics: Metrics,
+    stop: Arc<Notify>,
+}
+
+impl Prepared {
+    /// Opens every socket. `workers` threads will serve; without a number as many as the configuration says, or one per
+    /// processor.
+    ///
+    /// # Errors
+    ///
+    /// All addresses that cannot be listened at, each with the place that names it.
+    pub fn bind(self, workers: Option<usize>) -> Result<Bound, ConfigError> {
+        let workers = workers.or(self.config.workers).unwrap_or_else(workers::usual).max(1);
+        let mut problems = Vec::new();
+        let mut servers = Vec::new();
+        for (_, _, server) in self.servers() {
+            match listen(server.addr, workers) {
+                Ok(sockets) => servers.push(sockets),
+                Err(error) => {
+                    let text = format!("cannot listen at {}: {error}", server.addr);
+                    problems.push(Problem::new(server.place.clone(), text));
+                }
+            }
+        }
+        let admin_addr = self.config.admin.addr;
+        let admin = match listen(admin_addr, 1) {
+            Ok((addr, mut sockets)) => sockets.pop().map(|socket| (socket, addr)),
+            Err(error) => {
+                let text = format!("cannot listen at {admin_addr} for admin requests: {error}");
+                let place = self.config.admin.place.clone().unwrap_or_else(Place::nowhere);
+                problems.push(Problem::new(place, text));
+                None
+            }
+        };
+        let mut problems = problems.into_iter();
+        match (problems.next(), admin) {
+            (None, Some((admin, admin_addr))) => {
+                let metrics = Metrics::new(self.config.generation, self.config.admin.metrics_interval);
+                let stop = Arc::default();
+                Ok(Bound { prepared: self, workers, admin, admin_addr, servers, metrics, stop })
+            }
+            (Some(first), _) => Err(ConfigError::new(first, problems)),
+            (None, None) => Err(super::whole(&self.config, "the admin address has no socket".into())),
+        }
+    }
+}
+
+impl Bound {
+    /// Where each server listens, in the order of the configuration.
+    pub fn servers(&self) -> impl Iterator<Item = SocketAddr> {
+        self.servers.iter().map(|(addr, _)| *addr)
+    }
+
+    /// Where admin requests are answered.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Whether the admin address must be printed on stdout, as scripts of generation A expect.
+    pub(super) fn announces_admin(&self) -> bool {
+        self.prepared.config.generation == Generation::Proxies
+    }
+
+    /// Serves until the drain has finished. Whoever asks for `/shutdown` starts it, with the configured grace.
+    ///
+    /// Runs the control tasks (discovery, admin, reloading) on the caller's runtime and connections on threads of their
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started or a listening socket breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future forces the drain: connections are cut and the threads end.
+    pub async fn run(self, drain: Drain, reload: Arc<Notify>) -> io::Result<()> {
+        let Self { prepared, workers, admin, admin_addr, servers, metrics, stop } = self;
+        let grace = prepared.config.admin.grace;
+        let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut views: Vec<(String, View)> = Vec::new();
+        let mut reloading = tls_reloads(&prepared, reload);
+        let mut sockets = servers.into_iter();
+
+        for (config, router) in prepared.config.routers.iter().zip(&prepared.routers) {
+            let observer = metrics.resolver(&config.label, namespace(&config.resolver).unwrap_or_default());
+            let resolver = router.names.observed(observer);
+            let mut destinations: BTreeMap<&str, Destination> = BTreeMap::new();
+            for (n, server) in config.servers.iter().enumerate() {
+                let Some((addr, listeners)) = sockets.next() else { break };
+                if !destinations.contains_key(server.dst.as_str()) {
+                    let client = config.client.for_destination(&server.dst);
+                    let tls = router.clients[n].clone();
+                    let budget = wire::budget(server);
+                    let generation = prepared.config.generation;
+                    let destination = Destination::new(
+                        &config.label,
+                        server,
+                        &client,
+                        tls,
+                        budget,
+                        generation,
+                        &resolver,
+                        &metrics,
+                    );
+                    if let Some(view) = destination.view() {
+                        views.push((config.label.clone(), view));
+                    }
+                    destinations.insert(&server.dst, destination);
+                }
+                let destination = &destinations[server.dst.as_str()];
+                let observer = metrics.server(&config.label, addr, &server.dst);
+                let tls = router.servers[n].clone();
+                let limit =
+                    server.max_connections.map(|n| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))));
+                tracing::info!(target: "linkerd_tcp::app", router = %config.label, %addr, dst = %server.dst, "listening");
+                for (worker, listener) in listeners.into_iter().enumerate() {
+                    let buffer = prepared.config.buffer_size;
+                    let service = destination.service(server, tls.clone(), buffer, Arc::clone(&observer));
+                    let (gate, limit) = (destination.gate(), limit.clone());
+                    let (observer, drain) = (Arc::clone(&observer), drain.clone());
+                    jobs[worker].push(Box::new(move || {
+                        Box::pin(async move {
+                            let mut server = meshlib::Server::from_listener(Listener::from_std(listener)?)
+                                .observe(observer);
+                            if let Some(limit) = limit {
+                                server = server.share_limit(limit);
+                            }
+                            if let Some(gate) = gate {
+                                server = server.gate(gate);
+                            }
+                            server.serve(service, drain).await
+                        })
+                    }));
+                }
+            }
+        }
+        // Where there are no servers the admin server runs alone, and threads without work would end at once.
+        if let Some(first) = jobs.first_mut() {
+            let draining = drain.draining();
+            first.push(Box::new(move || {
+                Box::pin(async move {
+                    draining.started().await;
+                    Ok(())
+                })
+            }));
+        }
+        tracing::info!(target: "linkerd_tcp::app", addr = %admin_addr, workers, "admin");
+
+        let admin_drain = Drain::new();
+        let pages = admin::pages(&prepared.config, &metrics, views, &drain, &stop);
+        let admin_server = meshlib::Server::from_listener(Listener::from_std(admin)?).max_connections(1024);
+        let admin_task = tokio::spawn(admin_server.serve(pages, admin_drain.clone()));
+        // Counted by the drain until the last worker has ended, so that it cannot seem finished before they began.
+        let work = drain.draining();
+        let threads = Workers::start(jobs)?;
+        let cut_off = ForceOnDrop(Some(drain.clone()));
+        let joined = tokio::task::spawn_blocking(move || threads.join());
+        let result = tokio::select! {
+            result = joined => result.unwrap_or_else(|error| Err(io::Error::other(error))),
+            result = async {
+                stop.notified().await;
+                tracing::info!(target: "linkerd_tcp::app", ?grace, "asked to shut down; draining");
+                drop(work);
+                drain.finish(grace).await;
+                std::future::pending().await
+            } => result,
+        };
+        cut_off.disarm();
+        reloading.abort_all();
+        // An answer that is being given, such as the one to /shutdown, is given.
+        admin_drain.finish(std::time::Duration::from_millis(500)).await;
+        admin_task.abort();
+        result
+    }
+
+    /// How long streams may go on when the program is told to end.
+    pub fn grace(&self) -> std::time::Duration {
+        self.prepared.config.admin.grace
+    }
+}
+
+/// Forces a drain unless what it guards has ended well.
+struct ForceOnDrop(Option<Drain>);
+
+impl ForceOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ForceOnDrop {
+    fn drop(&mut self) {
+        if let Some(drain) = &self.0 {
+            drain.force();
+        }
+    }
+}
+
+/// Tasks that follow certificate and key files, at once when told to.
+fn tls_reloads(prepared: &Prepared, reload: Arc<Notify>) -> tokio::task::JoinSet<()> {
+    const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+    let mut tasks = tokio::task::JoinSet::new();
+    for router in &prepared.routers {
+        for tls in router.servers.iter().flatten() {
+            let (tls, reload) = (Arc::clone(tls), Arc::clone(&reload));
+            tasks.spawn(async move { tls.follow_or(INTERVAL, &reload).await });
+        }
+        for tls in router.clients.iter().flatten() {
+            let (tls, reload) = (Arc::clone(tls), Arc::clone(&reload));
+            tasks.spawn(async move { tls.follow_or(INTERVAL, &reload).await });
+        }
+    }
+    tasks
+}
+
+/// One listening socket per worker.
+fn listen(addr: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let options = ListenOptions::default();
+    let first = Listener::open(addr, &options)?;
+    let local = first.local_addr()?;
+    if workers == 1 {
+        return Ok((local, vec![first]));
+    }
+    // The first socket has shown that nobody else listens here; sockets that share a port would not notice.
+    drop(first);
+    let options = options.with_reuse_port(true);
+    let sockets = (0..workers).map(|_| Listener::open(local, &options)).collect::<io::Result<_>>()?;
+    Ok((local, sockets))
+}

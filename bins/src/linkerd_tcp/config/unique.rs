@@ -1,0 +1,61 @@
+//! Values that may occur only once in a file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::load::Place;
+use crate::load::fields::Item;
+use crate::load::fields::Reader;
+
+/// Remembers labels and listening addresses and reports the second use of one.
+#[derive(Debug, Default)]
+pub(super) struct Unique {
+    labels: BTreeMap<String, Place>,
+    addrs: BTreeMap<SocketAddr, Place>,
+}
+
+impl Unique {
+    /// Takes a label that is written in the file.
+    pub(super) fn label(&mut self, reader: &mut Reader<'_>, item: &Item<'_>, label: &str) {
+        match self.labels.get(label) {
+            None => {
+                self.labels.insert(label.into(), reader.place(item));
+            }
+            Some(first) => {
+                let text =
+                    format!("the label {label:?} is taken by {}; expected a label of its own", named(first));
+                reader.problem(item, text);
+            }
+        }
+    }
+
+    /// Makes up a label: `default`, or `default-2` and so on if it is taken.
+    pub(super) fn make_label(&self, others: &[String]) -> String {
+        let taken = |label: &String| self.labels.contains_key(label) || others.contains(label);
+        let numbered = (2_u64..).map(|n| format!("default-{n}"));
+        std::iter::once("default".to_string()).chain(numbered).find(|label| !taken(label)).unwrap_or_default()
+    }
+
+    /// Takes an address to listen on. Port 0 is a different port each time.
+    pub(super) fn addr(&mut self, reader: &mut Reader<'_>, item: &Item<'_>, addr: SocketAddr) {
+        if addr.port() == 0 {
+            return;
+        }
+        match self.addrs.get(&addr) {
+            None => {
+                self.addrs.insert(addr, reader.place(item));
+            }
+            Some(first) => {
+                let text = format!("{addr} is taken by {}; expected another address or port", named(first));
+                reader.problem(item, text);
+            }
+        }
+    }
+}
+
+fn named(place: &Place) -> String {
+    match place.position {
+        Some(at) => format!("`{}` in line {}", place.path, at.line),
+        None => format!("`{}`", place.path),
+    }
+}

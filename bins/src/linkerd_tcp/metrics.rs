@@ -1,0 +1,99 @@
+//! Metrics under the names of the original program.
+//!
+//! Which names there are follows from the language of the configuration: files with `proxies` give the names of 0.0.x,
+//! files with `routers` those of 0.1.x. Dashboards made for either go on working.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshlib::balance::ReplicaState;
+use meshlib::balance::View;
+use meshlib::observe::Observer;
+use meshlib::observe::prometheus::Registry;
+use meshlib::observe::prometheus::RegistryOptions;
+use meshlib::observe::prometheus::build_info;
+use meshlib::observe::prometheus::process_metrics;
+
+use super::config::Generation;
+
+mod proxies;
+mod routers;
+
+/// All metrics of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Metrics {
+    pub(super) registry: Registry,
+    generation: Generation,
+}
+
+impl Metrics {
+    /// `window` is how far minima, maxima and percentiles look back.
+    pub(super) fn new(generation: Generation, window: Duration) -> Self {
+        let registry = Registry::with_options(RegistryOptions::default().with_window(window));
+        process_metrics(&registry);
+        build_info(&registry, env!("CARGO_PKG_VERSION"), &[]);
+        if generation == Generation::Proxies {
+            registry.series_gauge("metrics_count", "Number of series.");
+        }
+        Self { registry, generation }
+    }
+
+    /// What happens at a listening address whose connections go to `dst`.
+    pub(super) fn server(&self, label: &str, addr: SocketAddr, dst: &str) -> Arc<dyn Observer> {
+        match self.generation {
+            Generation::Proxies => Arc::new(proxies::Server::new(&self.registry, label, addr)),
+            Generation::Routers => Arc::new(routers::Server::new(&self.registry, label, addr, dst)),
+        }
+    }
+
+    /// What happens on the way to the endpoints of `dst`.
+    pub(super) fn destination(&self, label: &str, dst: &str) -> Arc<dyn Observer> {
+        match self.generation {
+            Generation::Proxies => Arc::new(proxies::Destination::new(&self.registry, label)),
+            Generation::Routers => Arc::new(routers::Destination::new(&self.registry, label, dst)),
+        }
+    }
+
+    /// What a balancer knows, read when the metrics are. `spares` counts connections that wait for a client.
+    pub(super) fn balancer(
+        &self,
+        label: &str,
+        dst: &str,
+        view: &View,
+        spares: impl Fn() -> usize + Clone + Send + Sync + 'static,
+    ) {
+        match self.generation {
+            Generation::Proxies => proxies::balancer(&self.registry, label, view, spares),
+            Generation::Routers => routers::balancer(&self.registry, label, dst, view),
+        }
+    }
+
+    /// What happens when namerd is asked.
+    pub(super) fn resolver(&self, label: &str, namespace: &str) -> Arc<dyn Observer> {
+        match self.generation {
+            Generation::Proxies => Arc::new(proxies::Resolver::new(&self.registry)),
+            Generation::Routers => Arc::new(routers::Resolver::new(&self.registry, label, namespace)),
+        }
+    }
+}
+
+/// How many endpoints of a balancer are in one of these states; `None` if the balancer is gone.
+fn endpoints(view: &View, counted: impl Fn(ReplicaState) -> bool) -> f64 {
+    view.state().map_or(0.0, |state| {
+        state.replicas.replicas().iter().filter(|replica| counted(replica.state())).count() as f64
+    })
+}
+
+/// Endpoints that left discovery while connections to them live.
+fn retired(view: &View) -> f64 {
+    view.state().map_or(0.0, |state| state.retired as f64)
+}
+
+/// Connections that are being opened.
+fn connecting(view: &View) -> f64 {
+    let count = |state: meshlib::balance::ViewState| {
+        state.replicas.replicas().iter().map(|replica| f64::from(replica.connecting())).sum()
+    };
+    view.state().map_or(0.0, count)
+}

@@ -1,0 +1,88 @@
+//! Where a router's endpoints come from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream;
+use meshlib::Endpoint;
+use meshlib::Resolution;
+use meshlib::Resolver;
+use meshlib::Update;
+use meshlib::Weight;
+use meshlib::observe::Observer;
+use meshlib_namerd::Mode;
+use meshlib_namerd::Namerd;
+use meshlib_namerd::Watch;
+
+use super::config::model;
+use super::config::model::ResolverConfig;
+use super::tls;
+use crate::load::ConfigError;
+use crate::load::Problem;
+
+/// A resolver that is made but for whom it reports to.
+pub(super) enum Names {
+    Namerd(Namerd),
+    Static(Arc<BTreeMap<String, Update>>),
+}
+
+impl Names {
+    pub(super) fn new(config: &ResolverConfig, shared: &tls::Shared) -> Result<Self, ConfigError> {
+        match config {
+            ResolverConfig::Namerd(config) => namerd(config, shared).map(Self::Namerd),
+            ResolverConfig::Static(names) => {
+                let names = names.iter().map(|(name, endpoints)| (name.clone(), update(endpoints)));
+                Ok(Self::Static(Arc::new(names.collect())))
+            }
+        }
+    }
+
+    /// The resolver, reporting to an observer.
+    pub(super) fn observed(&self, observer: Arc<dyn Observer>) -> Arc<dyn Resolver<String>> {
+        match self {
+            Self::Namerd(namerd) => Arc::new(namerd.clone().observe(observer)),
+            Self::Static(names) => {
+                let names = Arc::clone(names);
+                Arc::new(move |name: String| {
+                    let update = names.get(&name).cloned().unwrap_or(Update::NotFound);
+                    Resolution::new(stream::iter([Ok(update)]))
+                })
+            }
+        }
+    }
+}
+
+fn namerd(config: &model::Namerd, shared: &tls::Shared) -> Result<Namerd, ConfigError> {
+    let refused = |text: String| ConfigError::new(Problem::new(config.place.clone(), text), []);
+    let mut namerd = Namerd::new(&config.base_url)
+        .map_err(|error| refused(error.to_string()))?
+        .namespace(config.namespace.as_str())
+        .period(config.period)
+        .watch(match config.watch {
+            model::Watch::Always => Watch::Always,
+            model::Watch::Never => Watch::Never,
+            _ => Watch::Auto,
+        })
+        .mode(match config.mode {
+            model::ResolveMode::Bind => Mode::Bind,
+            _ => Mode::Resolve,
+        });
+    if let Some(limit) = config.request_timeout {
+        namerd = namerd.request_timeout(limit);
+    }
+    let uri: Option<http::Uri> = config.base_url.parse().ok();
+    if let Some(uri) = uri.filter(|uri| uri.scheme() == Some(&http::uri::Scheme::HTTPS)) {
+        let host = uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        namerd = namerd.tls(shared.resolver(config, host)?);
+    }
+    Ok(namerd)
+}
+
+fn update(endpoints: &[model::StaticEndpoint]) -> Update {
+    Update::endpoints(endpoints.iter().map(|endpoint| {
+        // Checked when the file was parsed.
+        let weight = Weight::new(endpoint.weight).unwrap_or_default();
+        Endpoint::new(endpoint.addr).with_weight(weight)
+    }))
+}

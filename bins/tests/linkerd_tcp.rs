@@ -1,0 +1,30 @@
+//! The built `linkerd-tcp`, from outside: real sockets, real signals, real files.
+//!
+//! What can be had as a separate program is used as such (`openssl`, `curl`, `unshare`, `strace`); namerd is stood in for
+//! by `meshlib_namerd::server` and backends by `meshlib::test_util`, both in the test's own process. A test that misses
+//! a program or a permission says so and passes.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+#[path = "linkerd_tcp/admin.rs"]
+mod admin;
+#[path = "linkerd_tcp/balance.rs"]
+mod balance;
+#[path = "linkerd_tcp/cli.rs"]
+mod cli;
+#[path = "linkerd_tcp/drain.rs"]
+mod drain;
+#[path = "linkerd_tcp/examples.rs"]
+mod examples;
+#[path = "linkerd_tcp/limits.rs"]
+mod limits;
+#[path = "linkerd_tcp/namerd.rs"]
+mod namerd;
+#[path = "linkerd_tcp/process.rs"]
+mod process;
+#[path = "linkerd_tcp/spares.rs"]
+mod spares;
+#[path = "linkerd_tcp/streams.rs"]
+mod streams;
+#[path = "linkerd_tcp/talk.rs"]
+mod talk;

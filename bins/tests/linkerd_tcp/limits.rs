@@ -1,0 +1,174 @@
+//! Limits on connections, and the time that they may take.
+
+use std::time::Duration;
+
+use meshlib::test_util::Echo;
+use meshlib::test_util::echo;
+use meshlib_namerd::server::Fault;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time;
+use tokio::time::Instant;
+
+use crate::process::Program;
+use crate::process::SOON;
+use crate::talk;
+use crate::talk::NAME;
+use crate::talk::closed_after;
+use crate::talk::dead;
+use crate::talk::fixed;
+use crate::talk::metric_is;
+use crate::talk::metrics;
+use crate::talk::proxies;
+use crate::talk::sum;
+
+/// Opens a connection through the proxy and makes sure that it works.
+async fn open(program: &Program) -> TcpStream {
+    let mut io = TcpStream::connect(program.addr()).await.unwrap();
+    assert_eq!(time::timeout(SOON, echo(&mut io, b"x")).await.expect("in time").unwrap(), b"x");
+    io
+}
+
+/// How long it takes until a connection is closed.
+async fn ends_after(mut io: TcpStream) -> Duration {
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    // A close and a reset are the same here.
+    let _ = time::timeout(SOON, io.read_to_end(&mut rest)).await.expect("it ends");
+    assert!(rest.is_empty());
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_generation_stops_accepting_when_enough_clients_wait() {
+    let backend = Echo::start().await;
+    let namerd = talk::namerd(&[backend.addr()]).await;
+    namerd.fault("default", NAME, Fault::Hold).unwrap();
+    let config = proxies(&namerd.url(), "maxWaiters: 3");
+    let program = Program::start_in(tempfile::tempdir().unwrap(), &config, &["--workers", "1"]);
+
+    // The kernel takes them all, the program only as many as may wait.
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(TcpStream::connect(program.addr()).await.unwrap());
+    }
+    metric_is(program.admin(), "connects", "", 3.0).await;
+    time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(sum(&metrics(program.admin()).await, "connects", ""), 3.0);
+
+    // All of them are served, once it is known by whom.
+    namerd.fault("default", NAME, None).unwrap();
+    for mut client in clients {
+        assert_eq!(time::timeout(SOON, echo(&mut client, b"x")).await.expect("in time").unwrap(), b"x");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_generation_closes_whom_there_is_no_room_for() {
+    let (_reserved, addr) = dead();
+    let program = Program::start(&fixed(&[addr], "connectTimeoutMs: 5000", "maxWaiters: 2"));
+    let waiting = [
+        TcpStream::connect(program.addr()).await.unwrap(),
+        TcpStream::connect(program.addr()).await.unwrap(),
+    ];
+    metric_is(program.admin(), "l5d:balancer:waiters", "", 2.0).await;
+
+    for _ in 0..3 {
+        let after = closed_after(program.addr()).await;
+        assert!(after < Duration::from_millis(500), "{after:?}");
+    }
+
+    metric_is(program.admin(), "l5d:balancer:unavailable", "", 3.0).await;
+    assert_eq!(sum(&metrics(program.admin()).await, "l5d:balancer:waiters", ""), 2.0);
+    drop(waiting);
+    metric_is(program.admin(), "l5d:balancer:waiters", "", 0.0).await;
+    metric_is(program.admin(), "l5d:srv:waiters", "", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_its_lifetime() {
+    let backend = Echo::start().await;
+    let program = Program::start(&fixed(&[backend.addr()], "connectionLifetimeSecs: 1", ""));
+    let io = open(&program).await;
+
+    let after = ends_after(io).await;
+
+    assert!(after > Duration::from_millis(900) && after < Duration::from_millis(1_500), "{after:?}");
+    metric_is(program.admin(), "l5d:srv:stream:failure", r#"cause="timeout""#, 1.0).await;
+    metric_is(program.admin(), "l5d:srv:failures", "", 1.0).await;
+    metric_is(program.admin(), "l5d:srv:active", "", 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_stream_ends_and_one_that_speaks_does_not() {
+    let backend = Echo::start().await;
+    let program = Program::start(&fixed(&[backend.addr()], "idleTimeoutMs: 500", ""));
+    let mut speaks = open(&program).await;
+    let silent = tokio::spawn(ends_after(open(&program).await));
+
+    for _ in 0..10 {
+        assert_eq!(echo(&mut speaks, b"still here").await.unwrap(), b"still here");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let after = silent.await.unwrap();
+    assert!(after > Duration::from_millis(450) && after < Duration::from_millis(1_100), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_closed_stream_may_be_limited() {
+    let (listener, program) = listening("halfCloseTimeoutMs: 400").await;
+    let mut client = TcpStream::connect(program.addr()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+
+    tokio::io::AsyncWriteExt::shutdown(&mut client).await.unwrap();
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+
+    let after = ends_after(client).await;
+    assert!(after > Duration::from_millis(350) && after < Duration::from_millis(1_000), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_connections_live_than_are_allowed() {
+    let backend = Echo::start().await;
+    let program = Program::start(&fixed(&[backend.addr()], "maxConcurrency: 2", ""));
+    let (first, second) = (open(&program).await, open(&program).await);
+
+    let mut third = TcpStream::connect(program.addr()).await.unwrap();
+    assert!(time::timeout(Duration::from_millis(300), echo(&mut third, b"x")).await.is_err());
+    assert_eq!(backend.accepted(), 2);
+    assert_eq!(sum(&metrics(program.admin()).await, "l5d:srv:accepts", ""), 2.0);
+
+    drop(first);
+    let mut answer = [0];
+    time::timeout(SOON, third.read_exact(&mut answer)).await.expect("in time").unwrap();
+    assert_eq!(&answer, b"x");
+    drop(second);
+}
+
+/// One attempt that hangs is given up, and another endpoint is tried within the client's time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_hangs_is_repeated_elsewhere() {
+    // A TCP connection that is never accepted counts as connected; TLS makes it hang.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ca = meshlib::test_util::TestCa::new();
+    let works = Echo::start_tls(ca.server_config(["backend"])).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
+    let client = "connectTimeoutMs: 200\ntls: {dnsName: backend, trustCerts: [ca.pem]}";
+    let config = fixed(&[silent.local_addr().unwrap(), works.addr()], "connectTimeoutMs: 3000", client);
+    let program = Program::start_in(dir, &config, &[]);
+
+    for _ in 0..6 {
+        drop(open(&program).await);
+    }
+
+    metric_is(program.admin(), "l5d:srv:connect:failure", "", 0.0).await;
+    assert!(sum(&metrics(program.admin()).await, "l5d:balancer:connection:failure", "timeout") >= 1.0);
+}
+
+async fn listening(server: &str) -> (tokio::net::TcpListener, Program) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let program = Program::start(&fixed(&[listener.local_addr().unwrap()], server, ""));
+    (listener, program)
+}

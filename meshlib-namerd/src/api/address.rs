@@ -116,6 +116,10 @@ fn socket_addr(ip: &str, port: u16, skipped: &mut Skipped) -> Option<SocketAddr>
         return Some(SocketAddr::new(ip.to_canonical(), port));
     };
     let host: Ipv6Addr = host.parse().ok()?;
+    // An IPv4 address in the form of IPv6 has no scope, whatever is written behind it.
+    if let Some(v4) = host.to_ipv4_mapped() {
+        return Some(SocketAddr::new(v4.into(), port));
+    }
     let scope_id = scope.parse().unwrap_or_else(|_| {
         skipped.note(|| format!("the scope of {} is not known here", excerpt(ip)));
         0

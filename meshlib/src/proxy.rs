@@ -108,20 +108,12 @@ where
     }
 
     fn call(&mut self, conn: Conn) -> Self::Future {
-        let (connect, settings) = (self.connect.clone(), Arc::clone(&self.settings));
+        let settings = Arc::clone(&self.settings);
+        // A future of its own, made here: what connecting needs is gone when it has ended, while whatever the future
+        // below has taken in stays with the connection for as long as it lives.
+        let opening = Box::pin(Arc::clone(&settings).open(self.connect.clone(), conn));
         Box::pin(async move {
-            let Conn { io: mut client, session, .. } = conn;
-            // Boxed: what connecting needs would otherwise be kept by every connection for as long as it lives.
-            let connecting = Box::pin(settings.connect(connect, session.clone(), client.socket()));
-            let mut server = match connecting.await {
-                Ok(server) => server,
-                Err(error) => {
-                    settings.observer.on(&Event::NotOpened { error: &error });
-                    return Err(error);
-                }
-            };
-            settings.observer.on(&Event::Opened { session: &session });
-            drop(session);
+            let (mut client, mut server) = opening.await?;
             let result = settings.relay(&mut client, &mut server).await;
             // The endpoint is free before the client can know that it is.
             drop(server);
@@ -131,6 +123,24 @@ where
 }
 
 impl Settings {
+    /// Both sides of a connection.
+    async fn open<C>(self: Arc<Self>, connect: C, conn: Conn) -> Result<(Io, Io), Error>
+    where
+        C: Service<Session, Response = Io, Error = Error>,
+    {
+        let Conn { io: client, session, .. } = conn;
+        match self.connect(connect, session.clone(), client.socket()).await {
+            Ok(server) => {
+                self.observer.on(&Event::Opened { session: &session });
+                Ok((client, server))
+            }
+            Err(error) => {
+                self.observer.on(&Event::NotOpened { error: &error });
+                Err(error)
+            }
+        }
+    }
+
     /// A connected server, in time and before the client has gone.
     async fn connect<C>(&self, connect: C, session: Session, client: Option<&TcpStream>) -> Result<Io, Error>
     where

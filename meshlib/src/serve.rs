@@ -21,7 +21,6 @@ use tower::ServiceExt;
 
 use crate::backoff::Backoff;
 use crate::drain::Drain;
-use crate::drain::Draining;
 use crate::error::EMFILE;
 use crate::error::ENFILE;
 use crate::error::Error;
@@ -128,12 +127,8 @@ impl Server {
         let spawn = {
             let (tasks, draining, observer) = (tasks.clone(), draining.clone(), Arc::clone(&self.observer));
             move |(stream, session, permit): Accepted| {
-                let task =
-                    connection(service.clone(), stream, session, draining.clone(), Arc::clone(&observer));
-                tasks.spawn(async move {
-                    task.await;
-                    drop(permit);
-                });
+                let conn = Box::new(Conn::new(stream.into(), session, draining.clone()));
+                tasks.spawn(connection(service.clone(), conn, permit, Arc::clone(&observer)));
             }
         };
         let mut pause = Backoff::new(ACCEPT_PAUSE.0, ACCEPT_PAUSE.1);
@@ -213,18 +208,18 @@ pub trait Gate: Debug + Send + Sync + 'static {
 
 /// Runs the service for one connection, until it ends or the drain is forced.
 async fn connection<S>(
-    service: S,
-    stream: TcpStream,
-    session: Session,
-    draining: Draining,
+    mut service: S,
+    conn: Box<Conn>,
+    _permit: Option<OwnedSemaphorePermit>,
     observer: Arc<dyn Observer>,
 ) where
     S: Service<Conn, Error = Error>,
 {
-    observer.on(&Event::Accepted { session: &session });
-    let peer = session.peer;
-    let conn = Conn::new(stream.into(), session, draining.clone());
-    let outcome = draining.until_forced(service.oneshot(conn)).await;
+    observer.on(&Event::Accepted { session: &conn.session });
+    let (peer, draining) = (conn.session.peer, conn.draining.clone());
+    // Boxed until here, so that the room for it is not kept for as long as the connection lives.
+    let call = async { service.ready().await?.call(*conn).await };
+    let outcome = draining.until_forced(call).await;
     let error = match &outcome {
         Some(Ok(_)) | None => None,
         Some(Err(error)) => Some(error),

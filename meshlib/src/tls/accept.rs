@@ -54,19 +54,19 @@ where
     }
 
     fn call(&mut self, conn: Conn) -> Self::Future {
-        let (inner, layer) = (self.inner.clone(), self.layer.clone());
+        let mut inner = self.inner.clone();
+        // A future of its own, made here, and a connection in a box: neither the handshake's state nor the room for the
+        // connection is kept by the service that goes on with it.
+        let accepting = Box::pin(self.layer.clone().accept(conn));
         Box::pin(async move {
-            // Boxed: a handshake's state is not kept by the connection that comes of it.
-            let accepting: BoxFuture<'_, _> = Box::pin(layer.accept(conn));
             let conn = accepting.await?;
-            drop(layer);
-            inner.oneshot(conn).await
+            inner.ready().await?.call(*conn).await
         })
     }
 }
 
 impl TlsLayer {
-    async fn accept(&self, conn: Conn) -> Result<Conn, Error> {
+    async fn accept(self, conn: Conn) -> Result<Box<Conn>, Error> {
         let Conn { mut io, mut session, draining } = conn;
         let deadline = Instant::now() + self.within;
         let mut unread = BytesMut::new();
@@ -90,13 +90,13 @@ impl TlsLayer {
         }
         let io = replayed(io, unread);
         match decision {
-            AcceptTls::Forward => Ok(Conn::new(io, session, draining)),
+            AcceptTls::Forward => Ok(Box::new(Conn::new(io, session, draining))),
             AcceptTls::Terminate(config) => {
                 let began = Instant::now();
                 let result = self.handshake(io, &mut session, config, deadline).await;
                 let error = result.as_ref().err();
                 self.observer.on(&Event::Handshake { side: Side::Client, took: began.elapsed(), error });
-                Ok(Conn::new(result?, session, draining))
+                Ok(Box::new(Conn::new(result?, session, draining)))
             }
             AcceptTls::Alert(alert) => {
                 let error = refuse(io, peer(&session), alert, deadline).await;

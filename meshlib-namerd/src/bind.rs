@@ -15,8 +15,8 @@ use crate::api::Skipped;
 use crate::api::Tree;
 use crate::client::Namerd;
 use crate::client::Target;
+use crate::follow;
 use crate::follow::Follow;
-use crate::resolve;
 
 /// Follows the tree of a name and the addresses of every leaf in it.
 pub(crate) struct Bound {
@@ -79,7 +79,7 @@ impl Bound {
             }
             let options = self.namerd.options.clone();
             let target = Target::new("addr", &options.namespace, id.as_str());
-            let follow = Follow::new(self.namerd.asker(), target, options, resolve::addr);
+            let follow = Follow::new(self.namerd.asker(), target, options, follow::addr);
             self.changes.push(next_leaf(id.clone(), follow));
             self.leaves.insert(id, addr);
         }

@@ -13,6 +13,9 @@ use meshlib::resolve::ResolveError;
 use tokio::time;
 use tokio::time::Instant;
 
+use crate::api::Addr;
+use crate::api::Skipped;
+use crate::api::Tree;
 use crate::client::Asker;
 use crate::client::Options;
 use crate::client::Target;
@@ -212,5 +215,37 @@ impl<T: Answer> Follow<T> {
 
     fn undecodable(&self, error: crate::watch::ValueError) -> ResolveError {
         ResolveError::Decode { name: Arc::clone(&self.target.name), source: Arc::new(error) }
+    }
+}
+
+/// Understands an address, and says what of it is left out.
+pub(crate) fn addr(bytes: &[u8], name: &Arc<str>) -> Result<Addr, ResolveError> {
+    let mut skipped = Skipped::default();
+    let addr = Addr::from_json(bytes, &mut skipped)
+        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })?;
+    if !skipped.is_empty() {
+        let reason = skipped.first.as_deref().unwrap_or_default();
+        tracing::warn!(%name, left_out = skipped.count, reason, "some addresses cannot be used");
+    }
+    Ok(addr)
+}
+
+/// Why a name without addresses has none.
+pub(crate) const NEGATIVE: &str = "no such name";
+
+impl Answer for Addr {
+    fn unusable(&self) -> Option<String> {
+        match self {
+            Self::Bound { .. } => None,
+            Self::Neg => Some(NEGATIVE.into()),
+            Self::Failed { cause } => Some(cause.clone().unwrap_or_else(|| "the look-up failed".into())),
+            Self::Pending => Some("still looking".into()),
+        }
+    }
+}
+
+impl Answer for Tree {
+    fn unusable(&self) -> Option<String> {
+        matches!(self, Self::Neg | Self::Fail | Self::Empty).then(|| NEGATIVE.into())
     }
 }

@@ -11,8 +11,6 @@ use meshlib::dtab::path::Path;
 use meshlib::resolve::ResolveError;
 
 use crate::api::Addr;
-use crate::api::Skipped;
-use crate::api::Tree;
 use crate::bind::Bound;
 use crate::client::Mode;
 use crate::client::Namerd;
@@ -20,6 +18,8 @@ use crate::client::OnNegative;
 use crate::client::Target;
 use crate::follow::Answer;
 use crate::follow::Follow;
+use crate::follow::NEGATIVE;
+use crate::follow::addr;
 
 impl<T: AsRef<str>> Resolver<T> for Namerd {
     fn resolve(&self, target: T) -> Resolution {
@@ -59,37 +59,6 @@ impl<T: AsRef<str>> Resolver<T> for Namerd {
                 }
             })),
         }
-    }
-}
-
-/// Understands an address, and says what of it is left out.
-pub(crate) fn addr(bytes: &[u8], name: &Arc<str>) -> Result<Addr, ResolveError> {
-    let mut skipped = Skipped::default();
-    let addr = Addr::from_json(bytes, &mut skipped)
-        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })?;
-    if !skipped.is_empty() {
-        let reason = skipped.first.as_deref().unwrap_or_default();
-        tracing::warn!(%name, left_out = skipped.count, reason, "some addresses cannot be used");
-    }
-    Ok(addr)
-}
-
-const NEGATIVE: &str = "no such name";
-
-impl Answer for Addr {
-    fn unusable(&self) -> Option<String> {
-        match self {
-            Self::Bound { .. } => None,
-            Self::Neg => Some(NEGATIVE.into()),
-            Self::Failed { cause } => Some(cause.clone().unwrap_or_else(|| "the look-up failed".into())),
-            Self::Pending => Some("still looking".into()),
-        }
-    }
-}
-
-impl Answer for Tree {
-    fn unusable(&self) -> Option<String> {
-        matches!(self, Self::Neg | Self::Fail | Self::Empty).then(|| NEGATIVE.into())
     }
 }
 

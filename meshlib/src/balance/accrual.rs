@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::set::ReplicaState;
 use crate::backoff::Backoff;
 
 /// When replicas are left alone, and for how long.
@@ -93,6 +92,18 @@ impl Accrual {
         self.max_ejected = share.clamp(0.0, 1.0);
         self
     }
+}
+
+/// Whether a replica is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplicaState {
+    /// It is.
+    Ready,
+    /// The last attempt failed; it is tried again in a moment.
+    CoolingDown,
+    /// It failed so often that it is left alone for a while.
+    Ejected,
 }
 
 /// The health of one replica: a few words, no lock.

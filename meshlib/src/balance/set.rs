@@ -15,6 +15,7 @@ use tower::load::Load;
 use super::Hints;
 use super::accrual::Accrual;
 use super::accrual::Health;
+use super::accrual::ReplicaState;
 use super::alias::AliasTable;
 use super::ewma::Ewma;
 use crate::endpoint::Endpoint;
@@ -146,18 +147,6 @@ impl AnswerTimes for Stats {
     fn record(&self, took: Duration) {
         self.ewma.record(took, self.now());
     }
-}
-
-/// Whether a replica is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ReplicaState {
-    /// It is.
-    Ready,
-    /// The last attempt failed; it is tried again in a moment.
-    CoolingDown,
-    /// It failed so often that it is left alone for a while.
-    Ejected,
 }
 
 impl Replica {

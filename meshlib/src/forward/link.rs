@@ -249,7 +249,7 @@ where
 fn open<D: SideData>(tls: &mut ConnectionCommon<D>, mut sealed: &[u8], buf: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     loop {
-        tls.read_tls(&mut sealed)?;
+        let taken = tls.read_tls(&mut sealed)?;
         tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         // The room suffices: payload is shorter than its records, and one unfinished record fits above.
         match tls.reader().read(&mut buf[filled..]) {
@@ -259,7 +259,8 @@ fn open<D: SideData>(tls: &mut ConnectionCommon<D>, mut sealed: &[u8], buf: &mut
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(filled),
             Err(error) => return Err(error),
         }
-        if sealed.is_empty() {
+        // After a proper end rustls takes nothing more; what comes behind it is nobody's.
+        if sealed.is_empty() || taken == 0 {
             return Ok(filled);
         }
     }

@@ -270,3 +270,36 @@ async fn a_reset_in_the_middle_of_bulk_reaches_the_sender() {
         }
     }
 }
+
+/// Bytes behind the end are nobody's; looking for one in them again and again would hold the thread for ever.
+#[test]
+fn bytes_after_a_tls_end_are_passed_over() {
+    let (tx, rx) = std::sync::mpsc::channel();
+    // A thread of its own, since the failure is one that no deadline inside the runtime can end.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(async {
+            let (ours, peer) = legs::sockets().await;
+            let ca = meshlib::test_util::TestCa::new();
+            let client = legs::accepted(&ca, ours, peer).await;
+            let server = server_side(Leg::Plain).await;
+            let (mut socket, mut tls) = client.1.into_inner();
+            let mut bytes = Vec::new();
+            tls.send_close_notify();
+            tls.write_tls(&mut bytes).unwrap();
+            bytes.resize(bytes.len() + 32 * 1024, 0x17);
+            socket.write_all(&bytes).await.unwrap();
+            let (mut client_io, mut server_io) = (client.0, server.ours);
+            let relay = tokio::spawn(async move {
+                forward(&mut client_io, &mut server_io, &ForwardOptions::default()).await
+            });
+            drop(server.peer);
+            relay.await.unwrap()
+        });
+        tx.send(outcome).unwrap();
+    });
+
+    let outcome = rx.recv_timeout(SOON).expect("it ends soon");
+
+    assert_eq!(outcome.unwrap().upstream, 0);
+}

@@ -86,14 +86,23 @@ pub(crate) async fn client_over(leg: Leg, ours: TcpStream, peer: TcpStream) -> S
         let (ours, peer) = (ours.into(), Box::new(peer));
         return Side { ours, peer };
     }
-    let ca = TestCa::new();
+    let (ours, peer) = accepted(&TestCa::new(), ours, peer).await;
+    Side { ours, peer: Box::new(peer) }
+}
+
+/// Both ends of a TLS connection of which we are the server.
+pub(crate) async fn accepted(
+    ca: &TestCa,
+    ours: TcpStream,
+    peer: TcpStream,
+) -> (Io, tokio_rustls::client::TlsStream<TcpStream>) {
     let accept = TlsLayer::new(Terminate::new(ca.server_config(["localhost"])))
         .layer(tower::service_fn(|conn: Conn| async { Ok::<_, Error>(conn) }));
     let conn = Conn::new(ours.into(), Session::default(), Drain::new().draining());
     let tls = ca.client_tls("localhost");
     let connector = TlsConnector::from(tls.config);
     let (conn, peer) = tokio::join!(accept.oneshot(conn), connector.connect(tls.server_name, peer));
-    Side { ours: conn.unwrap().io, peer: Box::new(peer.unwrap()) }
+    (conn.unwrap().io, peer.unwrap())
 }
 
 /// A connection that we opened to a server.

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::ToSocketAddrs;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::task;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -158,7 +159,8 @@ impl Server {
         };
         // Closing the socket would reset who is in its queue already.
         for _ in 0..LAST_CALL {
-            match self.accept().now_or_never() {
+            // Unconstrained: else tokio says, after 128 of them, that nobody is there.
+            match task::unconstrained(self.accept()).now_or_never() {
                 Some(Ok(accepted)) => spawn(accepted),
                 _ => break,
             }

@@ -238,3 +238,26 @@ async fn servers_can_share_a_limit() {
     let mut answer = [0; 1];
     soon("it is served", second.read_exact(&mut answer)).await.unwrap();
 }
+
+#[tokio::test]
+async fn everybody_in_the_queue_is_taken_when_the_drain_starts() {
+    const CLIENTS: usize = 300;
+    let listener = Listener::bind("127.0.0.1:0", &ListenOptions::default()).await.unwrap();
+    let addr = listener.local_addr();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(TcpStream::connect(addr).await.unwrap());
+    }
+    let (drain, counts) = (Drain::new(), Arc::new(Counts::default()));
+    drain.start();
+
+    let server = Server::from_listener(listener).observe(Arc::clone(&counts) as Arc<dyn Observer>);
+    let serving = tokio::spawn(server.serve(send_back(), drain.clone()));
+    for client in &mut clients {
+        soon("it is served", echo(client, b"x")).await.expect("nobody is reset");
+    }
+
+    drop(clients);
+    soon("it ends", serving).await.unwrap().unwrap();
+    assert_eq!(counts.accepted.load(Ordering::Relaxed), CLIENTS);
+}

@@ -79,7 +79,8 @@ impl Place {
     pub(super) async fn wait(mut self, waiting: Option<Waiting>, floor: Duration) -> Result<Self, Error> {
         let not_before = Instant::now() + floor;
         let shared = Arc::clone(&self.shared);
-        let limit = waiting.map(|waiting| waiting.limit);
+        // A limit that ends after all time is none.
+        let limit = waiting.and_then(|waiting| Some((self.since.checked_add(waiting.limit)?, waiting.limit)));
         let turn = async {
             // Armed before the turn is waited for: news ends the pause, which is for endpoints that were tried already.
             let news = shared.changed.notified();
@@ -112,7 +113,7 @@ impl Place {
             }
         };
         match limit {
-            Some(after) => time::timeout_at(self.since + after, turn)
+            Some((until, after)) => time::timeout_at(until, turn)
                 .await
                 .map_err(|_| Error::Timeout { phase: Phase::Wait, after })??,
             None => turn.await?,
@@ -179,12 +180,14 @@ impl Shared {
         let now = Instant::now();
         match self.look() {
             Ok(opens_in) if opens_in.is_zero() => Look::Go,
-            Ok(opens_in) => Look::Wait(Some(now + opens_in)),
+            Ok(opens_in) => Look::Wait(now.checked_add(opens_in)),
             Err(Nothing::Pending) => Look::Wait(None),
             Err(Nothing::Unavailable(reason)) => match waiting {
                 None => Look::Fail(self.error(reason)),
-                Some(waiting) if now >= since + waiting.absent => Look::Fail(self.error(reason)),
-                Some(waiting) => Look::Wait(Some(since + waiting.absent)),
+                Some(waiting) => match since.checked_add(waiting.absent) {
+                    Some(until) if now >= until => Look::Fail(self.error(reason)),
+                    until => Look::Wait(until),
+                },
             },
         }
     }

@@ -282,3 +282,20 @@ async fn a_balancer_that_picks_nothing_is_not_asked_again_and_again() {
     let asked = asked.load(Ordering::SeqCst);
     assert!(asked < 50, "asked {asked} times in 200 ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_beyond_all_time_is_none() {
+    let (resolver, updates) = Scripted::new();
+    let connect = BalanceLayer::new(resolver, "web")
+        .wait(Waiting::new(10, Duration::MAX))
+        .layer(Memory::default().connector());
+    updates.endpoints([]);
+    connect.ready().await;
+    let caller = tokio::spawn(connect.oneshot(Session::default()));
+    time::sleep(1000 * SECOND).await;
+    assert!(!caller.is_finished());
+
+    updates.endpoints([addr(1)]);
+
+    caller.await.unwrap().unwrap();
+}

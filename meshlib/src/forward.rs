@@ -262,7 +262,13 @@ impl<'a> Relay<'a> {
         let up_ended = self.upstream.input_ended();
         let down = self.downstream.poll(cx, server, client, self.options, up_ended);
         let down_ended = self.downstream.input_ended();
-        let up = self.upstream.poll(cx, client, server, self.options, down_ended);
+        let up = match &down {
+            // The kernel tells of a reset once: asked again it would say that the client has ended.
+            Poll::Ready(Err(Broken::Sink(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Poll::Pending
+            }
+            _ => self.upstream.poll(cx, client, server, self.options, down_ended),
+        };
         progress.set(&self.upstream, &self.downstream);
         if let Some(turns) = &mut self.turns {
             turns.saw(self.upstream.moved() > asked, self.downstream.moved() > answered);

@@ -303,3 +303,26 @@ fn bytes_after_a_tls_end_are_passed_over() {
 
     assert_eq!(outcome.unwrap().upstream, 0);
 }
+
+/// The kernel tells of a reset once; whoever asks second sees an end.
+#[tokio::test]
+async fn a_client_that_resets_a_download_has_failed() {
+    for legs in LEGS {
+        let (mut client, mut server, relay) = relay(client_side(legs.0).await, server_side(legs.1).await);
+        let sending = tokio::spawn(async move {
+            let chunk = vec![7; 64 * 1024];
+            while server.write_all(&chunk).await.is_ok() {}
+        });
+        let mut buf = vec![0; 64 * 1024];
+        let mut received = 0;
+        while received < 1_000_000 {
+            received += client.read(&mut buf).await.unwrap();
+        }
+
+        reset(client);
+
+        let done = outcome(relay).await;
+        assert!(matches!(done, Err(Error::Forward { side: Side::Client, .. })), "{legs:?}: {done:?}");
+        time::timeout(SOON, sending).await.expect("the sender learns it soon").unwrap();
+    }
+}

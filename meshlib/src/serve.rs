@@ -15,6 +15,7 @@ use tokio::net::ToSocketAddrs;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task;
+use tokio::task;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -145,7 +146,7 @@ impl Server {
                     spawn(accepted);
                     if self.gate.is_some() {
                         // The connection must have run to where it may have to wait, or the gate knows nothing of it.
-                        tokio::task::yield_now().await;
+                        task::yield_now().await;
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}

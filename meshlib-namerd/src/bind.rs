@@ -61,7 +61,7 @@ impl Bound {
                 }
             }
             let Some(tree) = &self.tree else { continue };
-            match flatten(tree, &self.leaves, 1.0) {
+            match flatten(tree, &self.leaves) {
                 Flat::Known(addresses) => return Ok(Addr::bound(addresses)),
                 Flat::Neg => return Ok(Addr::Neg),
                 Flat::Pending => {}
@@ -125,17 +125,17 @@ enum Flat {
     Pending,
 }
 
-/// The addresses below a node, whose weights add up to `share`.
-fn flatten(tree: &Tree, leaves: &HashMap<Path, Addr>, share: f64) -> Flat {
+/// The addresses below a node, whose weights add up to one. Each node is looked at once.
+fn flatten(tree: &Tree, leaves: &HashMap<Path, Addr>) -> Flat {
     match tree {
         Tree::Leaf(bound) => match leaves.get(&bound.id).unwrap_or(&bound.addr) {
-            Addr::Bound { addrs, .. } => Flat::Known(shared(addrs, share)),
+            Addr::Bound { addrs, .. } => Flat::Known(shared(addrs)),
             Addr::Neg => Flat::Neg,
             _ => Flat::Pending,
         },
         Tree::Alt(trees) => {
             for tree in trees {
-                match flatten(tree, leaves, share) {
+                match flatten(tree, leaves) {
                     Flat::Neg => {}
                     // An alternative without members is left for one that has some.
                     Flat::Known(addresses) if addresses.is_empty() && !matches!(tree, Tree::Empty) => {}
@@ -145,39 +145,40 @@ fn flatten(tree: &Tree, leaves: &HashMap<Path, Addr>, share: f64) -> Flat {
             Flat::Neg
         }
         Tree::Union(branches) => {
-            let flat = |share_of: f64, tree| flatten(tree, leaves, share_of);
             // Branches that lead nowhere leave their share to the others.
-            let usable: Vec<_> = branches
-                .iter()
-                .filter(|branch| !matches!(flat(1.0, &branch.tree), Flat::Neg))
-                .filter(|branch| branch.weight.get() > 0.0)
-                .collect();
-            let total: f64 = usable.iter().map(|branch| branch.weight.get()).sum();
-            if usable.is_empty() {
-                return Flat::Neg;
-            }
-            let mut all = Vec::new();
-            for branch in usable {
-                match flat(share * branch.weight.get() / total, &branch.tree) {
-                    Flat::Known(addresses) => all.extend(addresses),
+            let mut usable = Vec::new();
+            for branch in branches.iter().filter(|branch| branch.weight.get() > 0.0) {
+                match flatten(&branch.tree, leaves) {
+                    Flat::Known(addresses) => usable.push((branch.weight.get(), addresses)),
                     Flat::Neg => {}
                     Flat::Pending => return Flat::Pending,
                 }
             }
-            Flat::Known(all)
+            if usable.is_empty() {
+                return Flat::Neg;
+            }
+            let total: f64 = usable.iter().map(|(weight, _)| weight).sum();
+            let scaled = |(weight, addresses): (f64, Vec<Address>)| {
+                let share = weight / total;
+                addresses.into_iter().map(move |address| {
+                    let weight = address.weight().get();
+                    address.with_weight(weight * share)
+                })
+            };
+            Flat::Known(usable.into_iter().flat_map(scaled).collect())
         }
         Tree::Empty => Flat::Known(Vec::new()),
         Tree::Neg | Tree::Fail => Flat::Neg,
     }
 }
 
-/// The addresses of one leaf, with its share divided among them by their own weights.
-fn shared(addresses: &[Address], share: f64) -> Vec<Address> {
+/// The addresses of one leaf, each with its share of what goes there.
+fn shared(addresses: &[Address]) -> Vec<Address> {
     let total: f64 = addresses.iter().map(|address| address.weight().get()).sum();
     let weighted = |address: &Address| {
         let weight = address.weight().get();
         let part = if total > 0.0 { weight / total } else { 1.0 / addresses.len() as f64 };
-        address.clone().with_weight(share * part)
+        address.clone().with_weight(part)
     };
     addresses.iter().map(weighted).collect()
 }
@@ -196,7 +197,7 @@ mod tests {
     }
 
     fn weights(tree: &Tree) -> Option<Vec<(u16, f64)>> {
-        match flatten(tree, &HashMap::new(), 1.0) {
+        match flatten(tree, &HashMap::new()) {
             Flat::Known(all) => {
                 Some(all.iter().map(|address| (address.addr.port(), address.weight().get())).collect())
             }
@@ -220,5 +221,19 @@ mod tests {
 
         assert_eq!(weights(&tree).unwrap(), [(3, 1.0)]);
         assert!(weights(&Tree::Fail).is_none());
+    }
+
+    #[test]
+    fn a_deep_tree_costs_what_it_has_nodes() {
+        let mut tree = leaf("/#/a", &[1]);
+        for _ in 0..31 {
+            tree = Tree::Union(vec![Branch::new(Weight::ONE, tree)]);
+        }
+        let (tx, rx) = std::sync::mpsc::channel();
+
+        std::thread::spawn(move || tx.send(weights(&tree)));
+
+        let flat = rx.recv_timeout(std::time::Duration::from_secs(5)).expect("it is soon done");
+        assert_eq!(flat.unwrap(), [(1, 1.0)]);
     }
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::future::AbortHandle;
+use futures::future::Abortable;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use meshlib::dtab::path::Path;
@@ -24,12 +26,25 @@ pub(crate) struct Bound {
     tree: Option<Tree>,
     /// What is known of each leaf of the tree.
     leaves: HashMap<Path, Addr>,
+    /// Ends the following of each leaf of the tree.
+    followed: HashMap<Path, EndOnDrop>,
     changes: FuturesUnordered<BoxFuture<'static, Change>>,
 }
 
 enum Change {
     Tree(Follow<Tree>, Result<Tree, ResolveError>),
     Leaf(Path, Follow<Addr>, Result<Addr, ResolveError>),
+    /// A leaf that is not in the tree any more is followed no further.
+    Gone,
+}
+
+/// Ends the following of a leaf, so that one that comes back is not followed twice.
+struct EndOnDrop(AbortHandle);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Bound {
@@ -37,7 +52,7 @@ impl Bound {
         let target = Target::new("bind", &namerd.options.namespace, name);
         let changes = FuturesUnordered::new();
         changes.push(next_tree(Follow::new(namerd.asker(), target, namerd.options.clone(), tree)));
-        Self { namerd: namerd.clone(), tree: None, leaves: HashMap::new(), changes }
+        Self { namerd: namerd.clone(), tree: None, leaves: HashMap::new(), followed: HashMap::new(), changes }
     }
 
     /// The addresses of the name, each with its share of all traffic.
@@ -49,10 +64,9 @@ impl Bound {
                     self.changes.push(next_tree(follow));
                     self.follow_leaves(&result?);
                 }
-                // A leaf that is not in the tree any more is followed no further.
-                Some(Change::Leaf(id, _, _)) if !self.leaves.contains_key(&id) => continue,
+                Some(Change::Gone) => continue,
                 Some(Change::Leaf(id, follow, result)) => {
-                    self.changes.push(next_leaf(id.clone(), follow));
+                    self.follow_leaf(id.clone(), follow);
                     match result? {
                         // What is known stays until something else is.
                         Addr::Pending | Addr::Failed { .. } => continue,
@@ -73,6 +87,7 @@ impl Bound {
         let mut wanted = HashMap::new();
         leaves_of(tree, &mut wanted);
         self.leaves.retain(|id, _| wanted.contains_key(id));
+        self.followed.retain(|id, _| wanted.contains_key(id));
         for (id, addr) in wanted {
             if self.leaves.contains_key(&id) {
                 continue;
@@ -80,10 +95,17 @@ impl Bound {
             let options = self.namerd.options.clone();
             let target = Target::new("addr", &options.namespace, id.as_str());
             let follow = Follow::new(self.namerd.asker(), target, options, follow::addr);
-            self.changes.push(next_leaf(id.clone(), follow));
+            self.follow_leaf(id.clone(), follow);
             self.leaves.insert(id, addr);
         }
         self.tree = Some(tree.clone());
+    }
+
+    fn follow_leaf(&mut self, id: Path, follow: Follow<Addr>) {
+        let (handle, registration) = AbortHandle::new_pair();
+        let next = Abortable::new(next_leaf(id.clone(), follow), registration);
+        self.changes.push(Box::pin(async move { next.await.unwrap_or(Change::Gone) }));
+        self.followed.insert(id, EndOnDrop(handle));
     }
 }
 
@@ -235,5 +257,21 @@ mod tests {
 
         let flat = rx.recv_timeout(std::time::Duration::from_secs(5)).expect("it is soon done");
         assert_eq!(flat.unwrap(), [(1, 1.0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leaf_that_comes_and_goes_is_followed_once() {
+        let namerd = Namerd::new("http://127.0.0.1:1").unwrap();
+        let mut bound = Bound::new(&namerd, "/svc/web");
+
+        for _ in 0..100 {
+            bound.follow_leaves(&leaf("/#/a", &[1]));
+            bound.follow_leaves(&leaf("/#/b", &[2]));
+        }
+        for _ in 0..10 {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), bound.next()).await;
+        }
+
+        assert_eq!(bound.changes.len(), 2, "the tree and one leaf");
     }
 }

@@ -18,7 +18,6 @@ use super::admin;
 use super::config::Generation;
 use super::metrics::Metrics;
 use super::namespace;
-use super::wire;
 use super::wire::Destination;
 use crate::load::ConfigError;
 use crate::load::Place;
@@ -128,14 +127,12 @@ impl Bound {
                 if !destinations.contains_key(server.dst.as_str()) {
                     let client = config.client.for_destination(&server.dst);
                     let tls = router.clients[n].clone();
-                    let budget = wire::budget(server);
                     let generation = prepared.config.generation;
                     let destination = Destination::new(
                         &config.label,
                         server,
                         &client,
                         tls,
-                        budget,
                         generation,
                         &resolver,
                         &metrics,

@@ -60,24 +60,27 @@ type Serve = BoxCloneService<Conn, Transferred, Error>;
 
 /// The way to the endpoints of one destination, shared by all servers and workers.
 pub(super) struct Destination {
-    connect: Connect,
+    /// For clients that wait in this way; servers differ in it.
+    connect: Box<dyn Fn(Waiting) -> Connect>,
+    most: usize,
     view: Option<View>,
     gate: Option<CrowdGate>,
 }
 
-/// How long a client of this server waits, and whether somebody said so.
-pub(super) fn budget(server: &Server) -> (Duration, bool) {
-    server.connect_timeout.map_or((WAIT, false), |limit| (limit, true))
+/// How long a client of this server waits, of whom there are not more than `most`.
+fn waiting(server: &Server, most: usize) -> Waiting {
+    match server.connect_timeout {
+        Some(limit) => Waiting::new(most, limit),
+        None => Waiting::new(most, WAIT).with_absent(ABSENT),
+    }
 }
 
 impl Destination {
-    #[expect(clippy::too_many_arguments, reason = "the one place where everything comes together")]
     pub(super) fn new(
         label: &str,
         server: &Server,
         client: &Client,
         tls: Option<Arc<ClientTls>>,
-        (wait, configured): (Duration, bool),
         generation: Generation,
         resolver: &Arc<dyn Resolver<String>>,
         metrics: &Metrics,
@@ -103,7 +106,8 @@ impl Destination {
             .with_cool_down(Some(Backoff::new(Duration::from_millis(10), Duration::from_secs(1))));
         // Where the listener holds clients back, nobody has to be turned away.
         let most = if generation == Generation::Proxies { usize::MAX } else { client.max_waiters };
-        let waiting = Waiting::new(most, wait).with_absent(if configured { wait } else { ABSENT });
+        // Who fills up the spares has as much time as a client; the servers' clients have what is theirs.
+        let wait = waiting(server, most);
 
         if server.is_routed_by_sni() {
             let template = dst.clone();
@@ -113,33 +117,34 @@ impl Destination {
                 .balancer(balancer)
                 .accrual(accrual)
                 .attempts(Attempts::unlimited())
-                .wait(waiting)
+                .wait(wait)
                 .observe(observer)
                 .layer(attempt);
-            return Self { connect: BoxCloneSyncService::new(balance), view: None, gate: None };
+            let connect = Box::new(move |_| BoxCloneSyncService::new(balance.clone()));
+            return Self { connect, most, view: None, gate: None };
         }
         let balance = BalanceLayer::new(Arc::clone(resolver), dst.clone())
             .balancer(balancer)
             .accrual(accrual)
             .attempts(Attempts::unlimited())
-            .wait(waiting)
+            .wait(wait)
             .observe(observer)
             .layer(attempt);
         // Resolved from the start, so that the first client finds endpoints.
         balance.start();
         let view = balance.view();
         let gate = (generation == Generation::Proxies).then(|| balance.gate(client.max_waiters));
-        let connect = if client.min_connections == 0 {
+        let connect: Box<dyn Fn(Waiting) -> Connect> = if client.min_connections == 0 {
             metrics.balancer(label, dst, &view, || 0);
-            BoxCloneSyncService::new(balance)
+            Box::new(move |wait| BoxCloneSyncService::new(balance.with_waiting(wait)))
         } else {
             let spare = SpareLayer::new(client.min_connections).max_age(SPARE_AGE).layer(balance);
             spare.start();
             let ready = spare.clone();
             metrics.balancer(label, dst, &view, move || ready.ready());
-            BoxCloneSyncService::new(spare)
+            Box::new(move |wait| BoxCloneSyncService::new(spare.with_waiting(wait)))
         };
-        Self { connect, view: Some(view), gate }
+        Self { connect, most, view: Some(view), gate }
     }
 
     /// What is known about the endpoints, unless the destination depends on the client.
@@ -165,8 +170,9 @@ impl Destination {
             .with_idle_timeout(server.idle_timeout)
             .with_half_close_timeout(server.half_close_timeout)
             .with_lifetime(server.connection_lifetime);
-        let proxy = TcpProxy::new(self.connect.clone())
-            .connect_within(Some(budget(server).0))
+        let wait = waiting(server, self.most);
+        let proxy = TcpProxy::new((self.connect)(wait))
+            .connect_within(Some(wait.limit))
             .forward(forward)
             .observe(Arc::clone(&observer));
         let within = server.handshake_timeout;

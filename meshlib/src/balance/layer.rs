@@ -303,6 +303,16 @@ impl<S, K> Balance<S, K> {
     }
 }
 
+impl<S: Clone, K: Clone> Balance<S, K> {
+    /// The same balancer for callers that wait otherwise.
+    #[must_use]
+    pub fn with_waiting(&self, waiting: Waiting) -> Self {
+        let Calls { attempts, tracking, .. } = &*self.calls;
+        let calls = Calls { attempts: attempts.clone(), waiting: Some(waiting), tracking: tracking.clone() };
+        Self { calls: Arc::new(calls), ..self.clone() }
+    }
+}
+
 impl<S: Clone, K> Clone for Balance<S, K> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared), calls: Arc::clone(&self.calls) }

@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use crate::backoff::Backoff;
 use crate::balance::Balance;
 use crate::balance::View;
+use crate::balance::Waiting;
 use crate::error::Error;
 use crate::io::Io;
 use crate::session::Session;
@@ -217,6 +218,14 @@ where
             return Box::pin(std::future::ready(io.rehome()));
         }
         Box::pin(self.balance.clone().oneshot(session))
+    }
+}
+
+impl<S: Clone> Spare<S> {
+    /// The same spares and the same balancer for callers that wait otherwise.
+    #[must_use]
+    pub fn with_waiting(&self, waiting: Waiting) -> Self {
+        Self { balance: self.balance.with_waiting(waiting), shared: Arc::clone(&self.shared) }
     }
 }
 

@@ -230,23 +230,24 @@ impl Drop for Shared {
 /// Ends with the resolution or, by being aborted, with the last clone of the balancer.
 async fn follow(shared: Weak<Shared>, resolution: Option<Resolution>) {
     let Some(mut resolution) = resolution else { return };
-    let mut failing = false;
+    let mut failing: Option<String> = None;
     while let Some(item) = resolution.next().await {
         let Some(shared) = shared.upgrade() else { return };
         match item {
             Ok(update) => {
                 shared.update(&update);
-                if std::mem::take(&mut failing) {
+                if failing.take().is_some() {
                     tracing::info!(name = %shared.name, "resolution works again");
                 }
             }
             Err(error) => {
                 // Once per change: a discovery service that is down says so every second.
-                let error_chain = crate::error::Chain(&error);
-                if std::mem::replace(&mut failing, true) {
-                    tracing::debug!(name = %shared.name, error = %error_chain, "resolution failed again");
+                let cause = crate::error::Chain(&error).to_string();
+                if failing.as_ref() == Some(&cause) {
+                    tracing::debug!(name = %shared.name, error = cause, "resolution failed again");
                 } else {
-                    tracing::warn!(name = %shared.name, error = %error_chain, "resolution failed; keeping what is known");
+                    tracing::warn!(name = %shared.name, error = cause, "resolution failed; keeping what is known");
+                    failing = Some(cause);
                 }
                 shared.observer.on(&Event::Resolved { name: &shared.name, result: Err(&error) });
             }

@@ -52,7 +52,7 @@ mod window;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use self::distribution::Distribution;
@@ -88,6 +88,8 @@ pub struct RegistryOptions {
 struct Inner {
     options: RegistryOptions,
     families: Mutex<Families>,
+    /// The name that is rendered first.
+    first: OnceLock<Arc<str>>,
     rejected: AtomicU64,
 }
 
@@ -175,12 +177,13 @@ impl Registry {
         self.register(Kind::Gauge, name, help, labels, Series::Function(ValueFn::new(value)));
     }
 
-    /// A gauge that tells how many series the registry holds, itself included.
+    /// A gauge that tells how many series the registry holds, itself included. It is rendered before all others.
     ///
     /// A histogram or distribution is one series here, however many lines it prints.
     pub fn series_gauge(&self, name: &str, help: &str) {
         // Weak, because the registry holds the function.
         let inner = Arc::downgrade(&self.inner);
+        self.inner.first.get_or_init(|| name.into());
         self.gauge_fn(name, help, &[], move || {
             inner.upgrade().map_or(f64::NAN, |inner| inner.families().len() as f64)
         });
@@ -264,7 +267,7 @@ impl Registry {
     pub fn render(&self, format: Format) -> String {
         // Bound first, so that the lock is released before functions are called.
         let families = self.inner.families().snapshot();
-        text::render(&families, format)
+        text::render(&families, format, self.inner.first.get())
     }
 
     /// All series as one flat JSON object from `name{key="value"}` to number.

@@ -22,14 +22,20 @@ struct Block<'a> {
     lines: String,
 }
 
-pub(super) fn render(families: &[(Arc<str>, Family)], format: Format) -> String {
+/// Families by name, but for one that comes before all others.
+pub(super) fn render(families: &[(Arc<str>, Family)], format: Format, first: Option<&Arc<str>>) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _infallible = write_all(&mut out, families, format);
+    let _infallible = write_all(&mut out, families, format, first);
     out
 }
 
-fn write_all(out: &mut String, families: &[(Arc<str>, Family)], format: Format) -> fmt::Result {
+fn write_all(
+    out: &mut String,
+    families: &[(Arc<str>, Family)],
+    format: Format,
+    first: Option<&Arc<str>>,
+) -> fmt::Result {
     let names: HashSet<&str> = families.iter().map(|(name, _)| &**name).collect();
     let mut blocks = Vec::with_capacity(families.len());
     for (name, family) in families {
@@ -54,7 +60,8 @@ fn write_all(out: &mut String, families: &[(Arc<str>, Family)], format: Format) 
         }
         blocks.extend([main, min, max].into_iter().filter(|block| !block.lines.is_empty()));
     }
-    blocks.sort_by(|a, b| a.name.cmp(&b.name));
+    let first = first.map(|first| &**first);
+    blocks.sort_by(|a, b| (first != Some(&a.name), &a.name).cmp(&(first != Some(&b.name), &b.name)));
     for block in &blocks {
         if !block.help.is_empty() {
             write!(out, "# HELP {} ", block.name)?;

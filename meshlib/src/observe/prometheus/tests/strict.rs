@@ -39,7 +39,10 @@ pub(super) fn check(text: &str, format: Format) -> Result<Vec<Sample>, String> {
             if helped.take().is_some_and(|helped| helped != name) {
                 return Err(at("help of another family before"));
             }
-            if families.last().is_some_and(|(last, _)| *last >= name) {
+            // The number of series comes before all others.
+            let is_ordered = |last: &str| last < name || families.len() == 1 && last == "metrics_count";
+            let is_repeated = families.iter().any(|(other, _)| *other == name);
+            if is_repeated || families.last().is_some_and(|(last, _)| !is_ordered(last)) {
                 return Err(at("families out of order or repeated"));
             }
             families.push((name, kind));

@@ -143,7 +143,7 @@ impl Bound {
                     destinations.insert(&server.dst, destination);
                 }
                 let destination = &destinations[server.dst.as_str()];
-                let observer = metrics.server(&config.label, addr, &server.dst);
+                let observer = metrics.server(&config.label, addr, server);
                 let tls = router.servers[n].clone();
                 let limit =
                     server.max_connections.map(|n| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))));

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meshlib::Endpoint;
+use meshlib::Error;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::View;
 use meshlib::observe::Observer;
@@ -16,6 +18,7 @@ use meshlib::observe::prometheus::build_info;
 use meshlib::observe::prometheus::process_metrics;
 
 use super::config::Generation;
+use super::config::model::Server;
 
 mod proxies;
 mod routers;
@@ -39,11 +42,13 @@ impl Metrics {
         Self { registry, generation }
     }
 
-    /// What happens at a listening address whose connections go to `dst`.
-    pub(super) fn server(&self, label: &str, addr: SocketAddr, dst: &str) -> Arc<dyn Observer> {
+    /// What happens at a listening address. Handshakes are counted where there are any.
+    pub(super) fn server(&self, label: &str, addr: SocketAddr, server: &Server) -> Arc<dyn Observer> {
+        let registry = &self.registry;
+        let tls = server.tls.is_some();
         match self.generation {
-            Generation::Proxies => Arc::new(proxies::Server::new(&self.registry, label, addr)),
-            Generation::Routers => Arc::new(routers::Server::new(&self.registry, label, addr, dst)),
+            Generation::Proxies => Arc::new(proxies::Server::new(registry, label, addr, tls)),
+            Generation::Routers => Arc::new(routers::Server::new(registry, label, addr, &server.dst, tls)),
         }
     }
 
@@ -76,6 +81,16 @@ impl Metrics {
             Generation::Routers => Arc::new(routers::Resolver::new(&self.registry, label, namespace)),
         }
     }
+}
+
+/// Says which endpoint could not be connected, and why.
+fn log_failure(endpoint: &Endpoint, error: &Error) {
+    tracing::info!(
+        target: "linkerd_tcp::balancer::endpoint",
+        endpoint = %endpoint.addr,
+        error = %error.chain(),
+        "cannot connect"
+    );
 }
 
 /// How many endpoints of a balancer are in one of these states; `None` if the balancer is gone.

@@ -16,7 +16,7 @@ use meshlib::observe::prometheus::Registry;
 #[derive(Debug)]
 pub(super) struct Server {
     connects: Counter,
-    handshake_failures: Counter,
+    handshake_failures: Option<Counter>,
     success: Counter,
     failure: Counter,
     active: Gauge,
@@ -31,7 +31,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(registry: &Registry, proxy: &str, addr: SocketAddr) -> Self {
+    pub(super) fn new(registry: &Registry, proxy: &str, addr: SocketAddr, tls: bool) -> Self {
         let srv = addr.to_string();
         let here = [("proxy", proxy), ("srv", srv.as_str())];
         let proxy = [("proxy", proxy)];
@@ -40,11 +40,9 @@ impl Server {
         let rx = [("direction", "rx"), proxy[0]];
         Self {
             connects: registry.counter("connects", "Connections accepted.", &here),
-            handshake_failures: registry.counter(
-                "handshake_failures",
-                "TLS handshakes with clients that failed.",
-                &here,
-            ),
+            handshake_failures: tls.then(|| {
+                registry.counter("handshake_failures", "TLS handshakes with clients that failed.", &here)
+            }),
             success: registry.counter("success_count", "Streams that ended well.", &proxy),
             failure: registry.counter("failure_count", "Streams that ended badly.", &proxy),
             active: registry.gauge("conns_active", "Streams.", &proxy),
@@ -71,7 +69,11 @@ impl Observer for Server {
     fn on(&self, event: &Event<'_>) {
         match event {
             Event::Accepted { .. } => self.connects.inc(),
-            Event::Handshake { side: Side::Client, error: Some(_), .. } => self.handshake_failures.inc(),
+            Event::Handshake { side: Side::Client, error: Some(_), .. } => {
+                if let Some(failures) = &self.handshake_failures {
+                    failures.inc();
+                }
+            }
             Event::Opened { session } => {
                 self.active.add(1);
                 self.ready_ms.observe(session.accepted.elapsed().as_secs_f64() * 1e3);
@@ -115,6 +117,7 @@ impl Observer for Destination {
         match event {
             Event::Attempt { waited, .. } => self.poll_us.observe(waited.as_secs_f64() * 1e6),
             Event::Attempted { took, error: None, .. } => self.connect_us.observe(took.as_secs_f64() * 1e6),
+            Event::Attempted { endpoint, error: Some(error), .. } => super::log_failure(endpoint, error),
             _ => {}
         }
     }

@@ -65,7 +65,7 @@ pub(super) struct Server {
     stream_ms: Histogram,
     stream_rx: Histogram,
     stream_tx: Histogram,
-    handshake_us: Histogram,
+    handshake_us: Option<Histogram>,
     route_found: Counter,
     route_us: Histogram,
     unavailable: Counter,
@@ -74,7 +74,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(registry: &Registry, rt: &str, addr: SocketAddr, dst: &str) -> Self {
+    pub(super) fn new(registry: &Registry, rt: &str, addr: SocketAddr, dst: &str, tls: bool) -> Self {
         let srv = addr.to_string();
         let here = [("rt", rt), ("srv_addr", srv.as_str())];
         let rt = [("rt", rt)];
@@ -132,12 +132,10 @@ impl Server {
                 &here,
                 BYTES,
             ),
-            handshake_us: registry.histogram(
-                "l5d:srv:tls:handshake_us",
-                "TLS handshakes with clients.",
-                &here,
-                MICROSECONDS,
-            ),
+            handshake_us: tls.then(|| {
+                let help = "TLS handshakes with clients.";
+                registry.histogram("l5d:srv:tls:handshake_us", help, &here, MICROSECONDS)
+            }),
             route_found: registry.counter(
                 "l5d:route_found",
                 "Connections whose destination was set up.",
@@ -187,7 +185,9 @@ impl Observer for Server {
                 self.route_us.observe(micros(session.accepted.elapsed()));
             }
             Event::Handshake { side: Side::Client, took, error } => {
-                self.handshake_us.observe(micros(*took));
+                if let Some(handshakes) = &self.handshake_us {
+                    handshakes.observe(micros(*took));
+                }
                 if let Some(error) = error {
                     self.connect_failure.count(error);
                 }
@@ -274,7 +274,10 @@ impl Observer for Destination {
                 self.connects.inc();
                 self.connect_us.observe(micros(*took));
             }
-            Event::Attempted { error: Some(error), .. } => self.failure.count(error),
+            Event::Attempted { endpoint, error: Some(error), .. } => {
+                self.failure.count(error);
+                super::log_failure(endpoint, error);
+            }
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! by `meshlib_namerd::server` and backends by `meshlib::test_util`, both in the test's own process. A test that misses
 //! a program or a permission says so and passes.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
 #[path = "linkerd_tcp/admin.rs"]
 mod admin;
@@ -18,13 +18,23 @@ mod drain;
 mod examples;
 #[path = "linkerd_tcp/limits.rs"]
 mod limits;
+#[path = "linkerd_tcp/log.rs"]
+mod log;
+#[path = "linkerd_tcp/metrics.rs"]
+mod metrics;
 #[path = "linkerd_tcp/namerd.rs"]
 mod namerd;
 #[path = "linkerd_tcp/process.rs"]
 mod process;
+#[path = "linkerd_tcp/reload.rs"]
+mod reload;
 #[path = "linkerd_tcp/spares.rs"]
 mod spares;
 #[path = "linkerd_tcp/streams.rs"]
 mod streams;
 #[path = "linkerd_tcp/talk.rs"]
 mod talk;
+#[path = "linkerd_tcp/tls.rs"]
+mod tls;
+#[path = "linkerd_tcp/trust.rs"]
+mod trust;

@@ -15,7 +15,6 @@ use tokio::net::ToSocketAddrs;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task;
-use tokio::task;
 use tokio::time;
 use tokio_util::task::TaskTracker;
 use tower::Service;

@@ -28,7 +28,8 @@ use crate::talk::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_one_after_the_other_are_spread_by_weight() {
-    const CONNECTIONS: usize = 2_000;
+    // Enough that three points are more than four standard deviations.
+    const CONNECTIONS: usize = 6_000;
     let backends = [Echo::start().await, Echo::start().await, Echo::start().await];
     let weights = [1.0, 1.0, 0.1];
     let endpoints: Vec<_> =

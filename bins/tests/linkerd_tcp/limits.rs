@@ -172,3 +172,42 @@ async fn listening(server: &str) -> (tokio::net::TcpListener, Program) {
     let program = Program::start(&fixed(&[listener.local_addr().unwrap()], server, ""));
     (listener, program)
 }
+
+/// Servers may share a destination and its balancer; the time of their clients is their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_one_destination_keep_their_own_limits() {
+    for client in ["", "minConnections: 1"] {
+        for [first, second] in [[300, 1200], [1200, 300]] {
+            let (_reserved, addr) = dead();
+            let config = fixed(&[addr], "", client).replace(
+                "      - port: 0\n        dstName: /svc/web\n",
+                &format!(
+                    "      - {{port: 0, dstName: /svc/web, connectTimeoutMs: {first}}}\n      \
+                     - {{port: 0, dstName: /svc/web, connectTimeoutMs: {second}}}\n"
+                ),
+            );
+            let program = Program::start(&config);
+            for (addr, limit) in program.servers().into_iter().zip([first, second]) {
+                let after = closed_after(addr).await.as_millis();
+                assert!(after >= limit - 10 && after < limit + 250, "{after} ms and not {limit}");
+            }
+        }
+    }
+}
+
+/// Who has set no limit does not wait where there is nothing to wait for, whatever others have set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_an_absent_destination_keep_their_own_limits() {
+    let namerd = talk::namerd(&[]).await;
+    let config = talk::routers(&namerd.url(), "", "").replace(
+        "      - port: 0\n        dstName: /svc/web\n",
+        "      - {port: 0, dstName: /svc/web, connectTimeoutMs: 2000}\n      - {port: 0, dstName: /svc/web}\n",
+    );
+    let program = Program::start(&config);
+    metric_is(program.admin(), "l5d:resolver:success_count", "", 1.0).await;
+
+    for (addr, limit) in program.servers().into_iter().zip([2000, 1000]) {
+        let after = closed_after(addr).await.as_millis();
+        assert!(after >= limit - 10 && after < limit + 250, "{after} ms and not {limit}");
+    }
+}

@@ -181,7 +181,13 @@ fn reachable(mut addr: SocketAddr) -> SocketAddr {
 
 /// The lines of a pipe, read as they come.
 #[derive(Clone)]
-pub(crate) struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+pub(crate) struct Lines(Arc<(Mutex<Heard>, Condvar)>);
+
+#[derive(Default)]
+struct Heard {
+    lines: Vec<String>,
+    ended: bool,
+}
 
 impl Lines {
     fn follow(pipe: impl Read + Send + 'static) -> Self {
@@ -189,27 +195,46 @@ impl Lines {
         let of_thread = lines.clone();
         // Ends with the pipe, which ends with the process.
         thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                of_thread.0.0.lock().unwrap().push(line);
+            // What is no text is shown as far as it is.
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                of_thread.0.0.lock().unwrap().lines.push(line);
                 of_thread.0.1.notify_all();
             }
+            of_thread.0.0.lock().unwrap().ended = true;
+            of_thread.0.1.notify_all();
         });
         lines
     }
 
     /// All lines so far.
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().clone()
+        self.0.0.lock().unwrap().lines.clone()
+    }
+
+    /// All that there is, once the pipe has ended. Blocks the thread.
+    fn rest(&self) -> String {
+        let (lines, changed) = &*self.0;
+        let read = changed.wait_timeout_while(lines.lock().unwrap(), SOON, |lines| !lines.ended).unwrap().0;
+        read.lines.join("\n")
+    }
+
+    /// How many lines so far hold a text.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        self.all().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Waits for a line and returns it. Blocks the thread.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let (lines, changed) = &*self.0;
         let lines = lines.lock().unwrap();
-        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| wanted(line));
-        let (lines, timeout) = changed.wait_timeout_while(lines, SOON, missing).unwrap();
-        assert!(!timeout.timed_out(), "no line about {what} in {:#?}", *lines);
-        lines.iter().find(|line| wanted(line)).unwrap().clone()
+        let missing = |heard: &mut Heard| !heard.ended && !heard.lines.iter().any(|line| wanted(line));
+        let heard = changed.wait_timeout_while(lines, SOON, missing).unwrap().0;
+        let lines = heard.lines.clone();
+        // A test that fails here must not keep the lock: its end shows the lines once more.
+        drop(heard);
+        let found = lines.iter().find(|line| wanted(line)).cloned();
+        found.unwrap_or_else(|| panic!("no line about {what} in {lines:#?}"))
     }
 }
 
@@ -256,6 +281,36 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ended {
         thread::sleep(LOOK);
     };
     Ended { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// Starts a command, says a line, and ends its input once the line has come back. Blocks the thread.
+pub(crate) fn converse(command: &mut Command, line: &str) -> Ended {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (stdout, stderr) =
+        (Lines::follow(child.stdout.take().unwrap()), Lines::follow(child.stderr.take().unwrap()));
+    let mut input = child.stdin.take();
+    if let Some(input) = &mut input {
+        // It may have ended already.
+        let _ = std::io::Write::write_all(input, format!("{line}\n").as_bytes());
+    }
+    let until = Instant::now() + SOON;
+    let status = loop {
+        if stdout.count(line) > 0 {
+            input = None;
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > until {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{command:?} does not end: {:?} {:?}", stdout.all(), stderr.all());
+        }
+        thread::sleep(LOOK);
+    };
+    drop(input);
+    Ended { code: status.code(), stdout: stdout.rest(), stderr: stderr.rest() }
 }
 
 /// Runs `linkerd-tcp` to its end in a directory. Blocks the thread.

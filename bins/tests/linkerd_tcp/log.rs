@@ -1,0 +1,86 @@
+//! What is logged for operators at `RUST_LOG=linkerd_tcp=info`.
+
+use std::process::Command;
+use std::process::Stdio;
+
+use meshlib::test_util::Echo;
+use meshlib_namerd::api::Addr;
+use meshlib_namerd::server::Fault;
+use meshlib_namerd::server::NamerdServer;
+use tempfile::tempdir;
+
+use crate::process::PROGRAM;
+use crate::process::Program;
+use crate::talk;
+use crate::talk::NAME;
+use crate::talk::dead;
+use crate::talk::exchange;
+use crate::talk::fixed;
+use crate::talk::until;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_and_the_admin_address_are_named() {
+    let program = Program::start(&fixed(&[], "", ""));
+
+    let line = program.stderr().wait_for("the listener", |line| line.contains("listening"));
+    assert!(line.contains(&program.addr().to_string()) && line.contains(NAME), "{line}");
+    let admin = program.admin().to_string();
+    program.stderr().wait_for("the admin address", |line| line.contains(&admin));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_cannot_be_connected_is_named_with_the_cause() {
+    let (_reserved, addr) = dead();
+    let lives = Echo::start().await;
+    let namerd = talk::namerd(&[addr, lives.addr()]).await;
+    for config in [talk::routers(&namerd.url(), "", ""), talk::proxies(&namerd.url(), "")] {
+        let program = Program::start(&config);
+        let refusals = || {
+            let lines = program.stderr().all();
+            lines.iter().any(|line| line.contains(&format!("\"{addr}\"")) && line.contains("refused"))
+        };
+
+        // The endpoint that refuses is tried sooner or later, and once is enough.
+        until("it is tried and named", async || {
+            exchange(program.addr()).await.unwrap();
+            refusals()
+        })
+        .await;
+    }
+}
+
+/// Each change of outcome once, however often it is repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolution_that_fails_is_named_with_the_cause() {
+    let namerd = NamerdServer::reserve("127.0.0.1:0").await.unwrap();
+    let program = Program::start(&talk::routers(&namerd.url(), "", ""));
+    program.stderr().wait_for("the failure", |line| line.contains(NAME) && line.contains("refused"));
+
+    namerd.fault("default", NAME, Fault::Status(503)).unwrap();
+    namerd.start().await.unwrap();
+    program.stderr().wait_for("the status", |line| line.contains(NAME) && line.contains("503"));
+    namerd.requested(10).await;
+    assert!(program.stderr().count("503") <= 3, "{:#?}", program.stderr().all());
+
+    namerd.set("default", NAME, Addr::failed("no such host")).unwrap();
+    namerd.fault("default", NAME, None).unwrap();
+    program.stderr().wait_for("the answer", |line| line.contains(NAME) && line.contains("no such host"));
+}
+
+/// Lines for people have a time, a level and a target, and no colour unless on a terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_is_for_people() {
+    let dir = tempdir().unwrap();
+    std::fs::write(dir.path().join("c.yml"), "admin: {addr: '127.0.0.1:0'}\nproxies: []\n").unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("c.yml").current_dir(dir.path()).env("RUST_LOG", "linkerd_tcp=info");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    assert!(line.starts_with("20") && line.contains("INFO linkerd_tcp::"), "{line}");
+    assert!(!line.contains('\x1b'), "{line:?}");
+}

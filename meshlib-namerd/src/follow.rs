@@ -97,7 +97,6 @@ impl<T: Answer> Follow<T> {
             {
                 let result =
                     value.map_err(|error| self.undecodable(error)).and_then(|value| self.decoded(&value));
-                self.report(None, &result);
                 match &result {
                     Ok(_) => self.reopen.reset(),
                     Err(_) => self.reopen_later(),
@@ -185,7 +184,7 @@ impl<T: Answer> Follow<T> {
             Poll::Asking { asked, .. } | Poll::At(asked) => *asked,
         };
         let result = answer.and_then(|bytes| self.decoded(&bytes));
-        self.report(Some(asked.elapsed()), &result);
+        self.report(asked.elapsed(), &result);
         let pause = if result.is_ok() {
             self.retry.reset();
             self.options.period.mul_f64(0.9 + fastrand::f64() / 10.0)
@@ -196,7 +195,7 @@ impl<T: Answer> Follow<T> {
         result
     }
 
-    fn report(&self, took: Option<Duration>, result: &Result<T, ResolveError>) {
+    fn report(&self, took: Duration, result: &Result<T, ResolveError>) {
         let name = &self.target.name;
         // For those who count, an answer without endpoints is none.
         let unusable = result.as_ref().ok().and_then(Answer::unusable);

@@ -118,8 +118,8 @@ pub enum Event<'a> {
     Asked {
         /// The name it was asked for.
         name: &'a str,
-        /// How long it took. Nothing if it was not asked for now, but came by itself.
-        took: Option<Duration>,
+        /// How long it took.
+        took: Duration,
         /// Why the answer cannot be used, if it cannot.
         error: Option<&'a ResolveError>,
     },

@@ -364,18 +364,12 @@ async fn addresses_that_make_no_sense_are_left_out() {
 async fn answers_are_counted_by_whether_they_could_be_applied() {
     let namerd = talk::namerd(&[]).await;
     namerd.set("default", NAME, Addr::Neg).unwrap();
-    let program = Program::start(&polled(&namerd.url()));
+    let program = Program::start(&routers(&namerd.url(), "", ""));
     talk::metric_is(program.admin(), "l5d:resolver:failure_count", "", 1.0).await;
     assert_eq!(sum(&metrics(program.admin()).await, "l5d:resolver:success_count", ""), 0.0);
 
     let namerd = talk::namerd(&[]).await;
-    let program = Program::start(&polled(&namerd.url()));
+    let program = Program::start(&routers(&namerd.url(), "", ""));
     talk::metric_is(program.admin(), "l5d:resolver:success_count", "", 1.0).await;
     assert_eq!(sum(&metrics(program.admin()).await, "l5d:resolver:failure_count", ""), 0.0);
-}
-
-/// Without a watch, whose answers are counted too.
-fn polled(url: &str) -> String {
-    let interpreter = format!("{{kind: io.l5d.namerd.http, baseUrl: '{url}', periodSecs: 20, watch: never}}");
-    talk::routers_with(&interpreter, "", "")
 }

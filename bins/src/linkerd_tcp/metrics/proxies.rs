@@ -161,8 +161,8 @@ impl Resolver {
     pub(super) fn new(registry: &Registry) -> Self {
         let service = [("service", "namerd")];
         Self {
-            success: registry.counter("namerd_success_count", "Answers that were applied.", &service),
-            failure: registry.counter("namerd_failure_count", "Requests without a usable answer.", &service),
+            success: registry.counter("namerd_success_count", "Polls whose answer was applied.", &service),
+            failure: registry.counter("namerd_failure_count", "Polls without a usable answer.", &service),
             latency_ms: registry.stats("namerd_request_latency_ms", "How long an answer took.", &service),
         }
     }
@@ -171,9 +171,7 @@ impl Resolver {
 impl Observer for Resolver {
     fn on(&self, event: &Event<'_>) {
         if let Event::Asked { took, error, .. } = event {
-            if let Some(took) = took {
-                self.latency_ms.observe(took.as_secs_f64() * 1e3);
-            }
+            self.latency_ms.observe(took.as_secs_f64() * 1e3);
             if error.is_some() { self.failure.inc() } else { self.success.inc() }
         }
     }

@@ -316,10 +316,14 @@ impl Resolver {
     pub(super) fn new(registry: &Registry, rt: &str, namespace: &str) -> Self {
         let labels = [("namespace", namespace), ("rt", rt)];
         Self {
-            success: registry.counter("l5d:resolver:success_count", "Answers that were applied.", &labels),
+            success: registry.counter(
+                "l5d:resolver:success_count",
+                "Polls whose answer was applied.",
+                &labels,
+            ),
             failure: registry.counter(
                 "l5d:resolver:failure_count",
-                "Requests without a usable answer.",
+                "Polls without a usable answer.",
                 &labels,
             ),
             latency_ms: registry.histogram(
@@ -335,9 +339,7 @@ impl Resolver {
 impl Observer for Resolver {
     fn on(&self, event: &Event<'_>) {
         if let Event::Asked { took, error, .. } = event {
-            if let Some(took) = took {
-                self.latency_ms.observe(took.as_secs_f64() * 1e3);
-            }
+            self.latency_ms.observe(took.as_secs_f64() * 1e3);
             if error.is_some() { self.failure.inc() } else { self.success.inc() }
         }
     }

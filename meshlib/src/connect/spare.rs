@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time;
@@ -150,9 +151,13 @@ impl Drop for Shared {
     }
 }
 
-/// Neither closed nor broken. Bytes that wait to be read are a greeting.
+/// Neither closed nor broken. Bytes that wait to be read are a greeting, unless the end comes behind them.
 fn is_alive(io: &Io) -> bool {
     let Some(socket) = io.socket() else { return true };
+    let ready = socket.ready(Interest::READABLE).now_or_never();
+    if matches!(ready, Some(Ok(ready)) if ready.is_read_closed()) {
+        return false;
+    }
     !matches!(socket.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_)))
 }
 

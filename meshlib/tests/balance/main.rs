@@ -7,4 +7,5 @@ mod failures;
 mod memory;
 mod names;
 mod shares;
+mod spares;
 mod waiting;

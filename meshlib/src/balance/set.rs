@@ -20,6 +20,7 @@ use super::alias::AliasTable;
 use super::ewma::Ewma;
 use crate::endpoint::Endpoint;
 use crate::endpoint::EndpointKey;
+use crate::endpoint::Metadata;
 use crate::endpoint::Weight;
 use crate::io::AnswerTimes;
 
@@ -326,7 +327,7 @@ impl fmt::Debug for InFlight {
 /// while connections to it live.
 pub(super) struct Carry {
     origin: Instant,
-    present: HashMap<EndpointKey, Arc<Stats>>,
+    present: HashMap<EndpointKey, (Arc<Stats>, Arc<Metadata>)>,
     absent: HashMap<EndpointKey, Weak<Stats>>,
 }
 
@@ -347,17 +348,27 @@ impl Carry {
                 first.weight = first.weight.saturating_add(endpoint.weight);
                 continue;
             }
-            let stats = self
-                .present
-                .remove(&key)
-                .or_else(|| self.absent.remove(&key).as_ref().and_then(Weak::upgrade))
-                .unwrap_or_else(|| Stats::new(self.origin));
+            let mut endpoint = endpoint.clone();
+            let stats = match self.present.remove(&key) {
+                Some((stats, metadata)) => {
+                    // Most resolvers make metadata anew with each answer. By its place in memory others tell whether
+                    // this is the registration they know.
+                    if metadata == endpoint.metadata {
+                        endpoint.metadata = metadata;
+                    }
+                    stats
+                }
+                None => {
+                    let known = self.absent.remove(&key).as_ref().and_then(Weak::upgrade);
+                    known.unwrap_or_else(|| Stats::new(self.origin))
+                }
+            };
             merged.insert(key.clone(), replicas.len());
-            present.insert(key, Arc::clone(&stats));
-            replicas.push(Replica { endpoint: endpoint.clone(), stats });
+            present.insert(key, (Arc::clone(&stats), Arc::clone(&endpoint.metadata)));
+            replicas.push(Replica { endpoint, stats });
         }
         let gone = std::mem::replace(&mut self.present, present);
-        self.absent.extend(gone.into_iter().map(|(key, stats)| (key, Arc::downgrade(&stats))));
+        self.absent.extend(gone.into_iter().map(|(key, (stats, _))| (key, Arc::downgrade(&stats))));
         self.absent.retain(|_, stats| {
             stats.upgrade().is_some_and(|stats| stats.in_flight.load(Ordering::Relaxed) > 0)
         });
@@ -408,6 +419,22 @@ mod tests {
         drop(work);
         assert_eq!(carry.retired(), 0);
         assert_eq!(carry.next(&[endpoint(1)]).replicas()[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn metadata_that_says_the_same_is_the_same() {
+        let labelled = |node: &str| endpoint(1).with_metadata(Metadata::new().with_node(node));
+        let metadata = |set: &ReplicaSet| Arc::clone(&set.replicas()[0].endpoint.metadata);
+        let mut carry = Carry::new();
+        let first = metadata(&carry.next(&[labelled("a")]));
+
+        let again = metadata(&carry.next(&[labelled("a")]));
+        assert!(Arc::ptr_eq(&first, &again), "nothing is new about it");
+        let other = metadata(&carry.next(&[labelled("b")]));
+        assert_eq!(other.node.as_deref(), Some("b"));
+        carry.next(&[]);
+        let back = metadata(&carry.next(&[labelled("b")]));
+        assert!(!Arc::ptr_eq(&other, &back), "it was gone and has registered anew");
     }
 
     #[test]

@@ -154,10 +154,11 @@ where
             return Ok(entry.balance.clone());
         }
         let mut sweeping = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = HashMap::clone(&self.current.load());
-        if names.len() >= self.max_names && !names.contains_key(&name) {
+        let current = self.current.load();
+        if current.len() >= self.max_names && !current.contains_key(&name) {
             return Err(Error::Refused(Refusal::Limit));
         }
+        let mut names = HashMap::clone(&current);
         let entry = names.entry(name).or_insert_with_key(|name| {
             let resolution = self.resolver.resolve(name.clone());
             let balance = Balance::new(name.to_string().into(), resolution, &self.options, inner.clone());

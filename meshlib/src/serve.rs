@@ -261,11 +261,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Out of descriptors or memory, which passes.
+/// Out of descriptors, memory or places in the poller, which passes.
 fn is_exhaustion(error: &io::Error) -> bool {
     /// No buffer space available (Linux).
     const ENOBUFS: i32 = 105;
+    /// The poller may watch no more sockets (`fs.epoll.max_user_watches`, epoll_ctl(2)).
+    const ENOSPC: i32 = 28;
 
     error.kind() == io::ErrorKind::OutOfMemory
-        || matches!(error.raw_os_error(), Some(code) if [EMFILE, ENFILE, ENOBUFS].contains(&code))
+        || matches!(error.raw_os_error(), Some(code) if [EMFILE, ENFILE, ENOBUFS, ENOSPC].contains(&code))
 }

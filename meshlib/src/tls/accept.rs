@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future::BoxFuture;
@@ -68,10 +69,10 @@ where
 impl TlsLayer {
     async fn accept(self, conn: Conn) -> Result<Box<Conn>, Error> {
         let Conn { mut io, mut session, draining } = conn;
-        let deadline = Instant::now() + self.within;
+        let deadline = from_now(self.within);
         let mut unread = BytesMut::new();
         if let Inspect::FirstBytes { within } = self.policy.inspect(&session) {
-            let until = deadline.min(Instant::now() + within);
+            let until = deadline.min(from_now(within));
             // Too late, too little, broken: the policy decides by what is there.
             let _ = time::timeout_at(until, look(&mut io, &mut unread)).await;
         }
@@ -101,7 +102,7 @@ impl TlsLayer {
             AcceptTls::Alert(alert) => {
                 let error = refuse(io, peer(&session), alert, deadline).await;
                 let error = Error::from(error);
-                let took = std::time::Duration::ZERO;
+                let took = Duration::ZERO;
                 self.observer.on(&Event::Handshake { side: Side::Client, took, error: Some(&error) });
                 Err(error)
             }
@@ -144,6 +145,14 @@ impl TlsLayer {
     fn too_slow(&self) -> Error {
         Error::Timeout { phase: Phase::ClientHandshake, after: self.within }
     }
+}
+
+/// The instant in so long; for a time that never comes, one in 30 years.
+fn from_now(after: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+    let now = Instant::now();
+    now.checked_add(after).unwrap_or_else(|| now + FAR)
 }
 
 /// Reads until the bytes can be told, or the client has nothing more to say.
@@ -224,4 +233,14 @@ pub(super) fn describe<D>(tls: &rustls::ConnectionCommon<D>) -> TlsSession {
     let certificate =
         tls.peer_certificates().and_then(|chain| chain.first()).map(|leaf| Arc::from(leaf.as_ref()));
     TlsSession::new(version, suite).with_resumed(resumed).with_peer_certificate(certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_may_never_come() {
+        assert!(from_now(Duration::MAX) > Instant::now());
+    }
 }

@@ -102,6 +102,8 @@ impl Watched {
 /// The text, or nothing if there is no such file.
 fn read(path: &Path) -> io::Result<Option<String>> {
     match std::fs::metadata(path) {
+        // A pipe would be waited for, a device read without an end.
+        Ok(metadata) if !metadata.is_file() => Err(io::ErrorKind::InvalidInput.into()),
         Ok(metadata) if metadata.len() > MAX_BYTES => Err(io::ErrorKind::FileTooLarge.into()),
         Ok(_) => std::fs::read_to_string(path).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -172,6 +174,11 @@ mod tests {
         );
         std::fs::write(&file, "127.0.0.1\n").unwrap();
         assert!(matches!(resolution.next().await, Some(Err(ResolveError::Decode { .. }))));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[tokio::test]

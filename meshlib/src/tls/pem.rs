@@ -3,6 +3,7 @@
 //! Errors name the file, and for a broken PEM section the line it begins at. Nothing of a key is ever in an error.
 
 use std::io;
+use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,7 +175,14 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
     if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
         return Err(failed(io::ErrorKind::FileTooLarge.into()));
     }
-    std::fs::read(path).map_err(failed)
+    // A device says that it is empty and has no end.
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(text)
 }
 
 fn sections(path: &Path, text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PemError> {

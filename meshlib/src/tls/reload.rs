@@ -1,6 +1,9 @@
 //! Values made of files, made anew when the files change.
 
 use std::fmt;
+use std::io;
+use std::io::Read;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,6 +13,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time;
+
+/// Most bytes of a file that are compared: what is larger is nothing that is made of keys and certificates.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A value that is made of files and follows their content.
 ///
@@ -124,12 +130,33 @@ impl<T, E> fmt::Debug for Reloading<T, E> {
 }
 
 fn read(files: &[PathBuf]) -> Contents {
-    files.iter().map(|file| std::fs::read(file).ok()).collect()
+    files.iter().map(|file| read_one(file).ok()).collect()
+}
+
+fn read_one(file: &Path) -> io::Result<Vec<u8>> {
+    // A pipe would be waited for, a device read without an end.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut content = Vec::new();
+    std::fs::File::open(file)?.take(MAX_BYTES).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Such as a link that leads to a device or a pipe by mistake.
+    #[test]
+    fn what_is_no_file_or_has_no_end_is_not_read() {
+        let (tx, rx) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tx.send(read(&["/dev/zero".into()])));
+
+        let contents = rx.recv_timeout(Duration::from_secs(5)).expect("it is soon done");
+
+        assert_eq!(contents, [None]);
+    }
 
     #[test]
     fn a_bad_change_keeps_the_old_value_and_a_good_one_replaces_it() {

@@ -161,6 +161,10 @@ impl Health {
     /// Of the callers that see the time of a closed replica over, lets one try it: the time is moved on by one step.
     pub(super) fn claim(&self, now: u64, accrual: &Accrual) -> bool {
         let until = self.closed_until();
+        if until == 0 {
+            // It has become well since the caller looked.
+            return true;
+        }
         let (word, seen) = if until <= now {
             (&self.closed_until, until)
         } else if accrual.cool_down.is_some() {

@@ -50,6 +50,12 @@ pub enum Policy {
     },
 }
 
+impl Policy {
+    fn wants_rate(self) -> bool {
+        matches!(self, Self::SuccessRate { .. } | Self::Windowed { .. })
+    }
+}
+
 impl Default for Accrual {
     fn default() -> Self {
         Self {
@@ -178,9 +184,11 @@ impl Health {
         seen <= now && word.compare_exchange(seen, lease, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// True if the replica was not well before.
-    pub(super) fn succeeded(&self, now: u64, accrual: &Accrual) -> bool {
-        self.sample(true, now, accrual);
+    /// True if the replica was not well before. Reads the clock only for a policy of rates.
+    pub(super) fn succeeded(&self, now: impl FnOnce() -> u64, accrual: &Accrual) -> bool {
+        if accrual.policy.wants_rate() {
+            self.sample(true, now(), accrual);
+        }
         if self.is_well() && self.failures.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -266,7 +274,7 @@ mod tests {
         let (health, accrual) = (Health::default(), accrual());
 
         assert_eq!(health.failed(1, &accrual, true), None);
-        assert!(!health.succeeded(1, &accrual), "it was in use all the time");
+        assert!(!health.succeeded(|| 1, &accrual), "it was in use all the time");
         for _ in 0..2 {
             assert_eq!(health.failed(1, &accrual, true), None);
         }
@@ -275,7 +283,7 @@ mod tests {
         assert_eq!(health.state(2000), ReplicaState::Ejected);
         assert_eq!(health.state(5002), ReplicaState::Ready);
 
-        assert!(health.succeeded(5002, &accrual));
+        assert!(health.succeeded(|| 5002, &accrual));
         assert!(health.is_well());
     }
 

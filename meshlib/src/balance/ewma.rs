@@ -53,8 +53,9 @@ impl Ewma {
 
 fn decay(average: f64, at: u32, now: u64) -> f64 {
     // The clock's lower half wraps every 49 days; a difference does not mind.
-    let idle = (now as u32).wrapping_sub(at);
-    average * (-f64::from(idle) / DECAY_MS).exp()
+    let idle = f64::from((now as u32).wrapping_sub(at)) / DECAY_MS;
+    // The curve begins as a straight line; up to here the two differ by less than 0.01 %.
+    average * if idle < 0.01 { 1.0 - idle } else { (-idle).exp() }
 }
 
 fn pack(average: f64, now: u64) -> u64 {

@@ -29,7 +29,7 @@ impl LeastLoaded {
 
 impl Balancer for LeastLoaded {
     fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker> {
-        Box::new(P2c { replicas: replicas.clone(), cost: |replica: &Replica| replica.load().get() })
+        Box::new(P2c { replicas: replicas.clone(), prefers: |a: &Replica, b: &Replica| a.load() <= b.load() })
     }
 }
 
@@ -54,7 +54,7 @@ impl PeakEwma {
 
 impl Balancer for PeakEwma {
     fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker> {
-        Box::new(P2c { replicas: replicas.clone(), cost: Replica::expected })
+        Box::new(P2c { replicas: replicas.clone(), prefers: sooner })
     }
 
     fn wants_answer_times(&self) -> bool {
@@ -62,14 +62,22 @@ impl Balancer for PeakEwma {
     }
 }
 
+/// Whether `a` is expected to answer no later than `b`.
+fn sooner(a: &Replica, b: &Replica) -> bool {
+    // Reading the clock is a third of a pick, so both are judged at one time.
+    let now = a.now();
+    a.expected(now) <= b.expected(now)
+}
+
 struct P2c<F> {
     replicas: ReplicaSet,
-    cost: F,
+    /// Whether the first of two is to be taken.
+    prefers: F,
 }
 
 impl<F> Picker for P2c<F>
 where
-    F: Fn(&Replica) -> f64 + Send + Sync + 'static,
+    F: Fn(&Replica, &Replica) -> bool + Send + Sync + 'static,
 {
     fn pick(&self, hints: &Hints<'_>) -> Option<&Replica> {
         let all = self.replicas.replicas();
@@ -77,7 +85,7 @@ where
             return self.replicas.any_usable(hints);
         };
         let (a, b) = (&all[a], &all[b]);
-        let (first, second) = if (self.cost)(a) <= (self.cost)(b) { (a, b) } else { (b, a) };
+        let (first, second) = if (self.prefers)(a, b) { (a, b) } else { (b, a) };
         [first, second]
             .into_iter()
             .find(|replica| replica.usable(hints))

@@ -214,9 +214,14 @@ impl Replica {
         self.stats.health.is_last_resort(self.stats.now()) && !hints.excludes(&self.endpoint)
     }
 
+    /// The time, as all replicas of a set count it.
+    pub(super) fn now(&self) -> u64 {
+        self.stats.now()
+    }
+
     /// Its load in the sense of [`PeakEwma`](super::PeakEwma): expected time to an answer, divided by the weight.
-    pub(super) fn expected(&self) -> f64 {
-        let time = self.stats.ewma.expected(self.stats.now());
+    pub(super) fn expected(&self, now: u64) -> f64 {
+        let time = self.stats.ewma.expected(now);
         per_weight(time * (f64::from(self.in_flight()) + 1.0), self.endpoint.weight)
     }
 
@@ -235,7 +240,7 @@ impl Replica {
 
     /// Notes a success. True if the replica had failed before.
     pub(super) fn succeeded(&self, accrual: &Accrual) -> bool {
-        self.stats.health.succeeded(self.stats.now(), accrual)
+        self.stats.health.succeeded(|| self.stats.now(), accrual)
     }
 
     /// Notes a failure. Returns for how long the replica is ejected, if this failure did it.

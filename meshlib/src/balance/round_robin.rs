@@ -1,5 +1,7 @@
 //! Turns, in proportion to weight.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -59,36 +61,32 @@ impl Picker for Turns {
     }
 }
 
-/// One period of the schedule.
+/// One period of the schedule: everyone's turns are equally far apart, and due times decide the order.
 fn turns(replicas: &ReplicaSet) -> Box<[u32]> {
-    let mut weights: Vec<f64> =
-        replicas.replicas().iter().map(|replica| replica.endpoint().weight.get()).collect();
-    let heaviest = weights.iter().copied().fold(0.0, f64::max);
-    if heaviest == 0.0 {
-        weights.fill(1.0);
-    }
-    let equal = weights.iter().all(|&weight| weight == weights[0]);
-    let length = if equal { weights.len() } else { MAX_TURNS.max(weights.len()) };
-    let largest = weights.iter().copied().fold(0.0, f64::max);
-    let total: f64 = weights.iter().map(|weight| weight / largest).sum();
+    let weights = || replicas.replicas().iter().map(|replica| replica.endpoint().weight.get());
+    let heaviest = weights().fold(0.0, f64::max);
+    // Where nobody has weight all are equal.
+    let relative = |weight: f64| if heaviest == 0.0 { 1.0 } else { weight / heaviest };
+    let equal = weights().all(|weight| relative(weight) == 1.0);
+    let length = if equal { replicas.replicas().len() } else { MAX_TURNS.max(replicas.replicas().len()) };
 
-    // Each turn everyone gains its share, and who has most pays for the turn. The heap would pay off only above
-    // thousands of replicas; this runs once per update.
-    let shares: Vec<f64> = weights.iter().map(|weight| weight / largest / total).collect();
-    let mut credit = vec![0.0_f64; shares.len()];
-    (0..length)
-        .map(|_| {
-            let mut best = 0;
-            for (index, share) in shares.iter().enumerate() {
-                credit[index] += share;
-                if credit[index] > credit[best] {
-                    best = index;
-                }
-            }
-            credit[best] -= 1.0;
-            best as u32
+    // Due times as whole numbers, in small parts of the heaviest one's distance: sums of fractions would drift.
+    const DISTANCE: f64 = (1_u64 << 32) as f64;
+    let mut due: BinaryHeap<Reverse<(u64, u32, u64)>> = weights()
+        .zip(0..)
+        .filter(|&(weight, _)| relative(weight) > 0.0)
+        .map(|(weight, index)| {
+            let distance = (DISTANCE / relative(weight)) as u64;
+            Reverse((distance / 2, index, distance))
         })
-        .collect()
+        .collect();
+    let next = || {
+        let mut first = due.peek_mut()?;
+        let Reverse((at, index, distance)) = *first;
+        *first = Reverse((at.saturating_add(distance), index, distance));
+        Some(index)
+    };
+    std::iter::from_fn(next).take(length).collect()
 }
 
 #[cfg(test)]

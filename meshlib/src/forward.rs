@@ -43,7 +43,8 @@ use link::Link;
 #[non_exhaustive]
 pub struct ForwardOptions {
     /// Most bytes that one read takes, and with it most bytes that wait in memory when a peer stops reading: at most
-    /// twice this per direction. Default 64 KiB; at least 1 KiB. One such buffer per thread, none per connection.
+    /// twice this per direction, and 17 KiB more for each side that speaks TLS. Default 64 KiB; at least 1 KiB. One such
+    /// buffer per thread, none per connection.
     pub buffer_bytes: usize,
     /// Bytes in one direction after which it may move inside the kernel. Default `Some(64 KiB)`; `None`: never.
     pub splice_after: Option<u64>,
@@ -53,6 +54,9 @@ pub struct ForwardOptions {
     pub half_close_timeout: Option<Duration>,
     /// How long the whole may last. Default: for ever.
     pub lifetime: Option<Duration>,
+    /// How much longer than `lifetime` it may last at most; how much is drawn for each connection, so that those which
+    /// began together do not end together. Default: zero.
+    pub lifetime_jitter: Duration,
 }
 
 impl Default for ForwardOptions {
@@ -63,6 +67,7 @@ impl Default for ForwardOptions {
             idle_timeout: None,
             half_close_timeout: None,
             lifetime: None,
+            lifetime_jitter: Duration::ZERO,
         }
     }
 }
@@ -100,6 +105,13 @@ impl ForwardOptions {
     #[must_use]
     pub fn with_lifetime(mut self, limit: Option<Duration>) -> Self {
         self.lifetime = limit;
+        self
+    }
+
+    /// Sets how much longer than its lifetime a connection may last at most.
+    #[must_use]
+    pub fn with_lifetime_jitter(mut self, most: Duration) -> Self {
+        self.lifetime_jitter = most;
         self
     }
 }
@@ -360,7 +372,8 @@ struct Clock {
 impl Clock {
     fn new(options: &ForwardOptions) -> Self {
         let now = Instant::now();
-        let ends = options.lifetime.and_then(|lifetime| now.checked_add(lifetime));
+        let jitter = options.lifetime_jitter.mul_f64(fastrand::f64());
+        let ends = options.lifetime.and_then(|lifetime| now.checked_add(lifetime.saturating_add(jitter)));
         Self { sleep: Box::pin(tokio::time::sleep_until(now)), ends, moved: now, half_closed: false }
     }
 

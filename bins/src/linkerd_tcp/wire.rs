@@ -169,7 +169,8 @@ impl Destination {
             .with_buffer_bytes(buffer)
             .with_idle_timeout(server.idle_timeout)
             .with_half_close_timeout(server.half_close_timeout)
-            .with_lifetime(server.connection_lifetime);
+            .with_lifetime(server.connection_lifetime)
+            .with_lifetime_jitter(server.lifetime_jitter);
         let wait = waiting(server, self.most);
         let proxy = TcpProxy::new((self.connect)(wait))
             .connect_within(Some(wait.limit))

@@ -87,6 +87,8 @@ pub struct Server {
     pub connect_timeout: Option<Duration>,
     /// Hard limit of the streaming phase (`connectionLifetimeSecs`). Default absent: no limit.
     pub connection_lifetime: Option<Duration>,
+    /// How much longer than that a stream may last at most, drawn for each (`connectionLifetimeJitterSecs`). Default 0.
+    pub lifetime_jitter: Duration,
     /// Live connections at which accepting stops (`maxConcurrency`), at least 1. Default absent (A: no limit) or
     /// 100000 (B).
     pub max_connections: Option<usize>,

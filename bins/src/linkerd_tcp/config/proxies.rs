@@ -184,6 +184,7 @@ fn listener(reader: &mut Reader<'_>, unique: &mut Unique, fields: &Fields<'_>) -
         tls: None,
         connect_timeout: None,
         connection_lifetime: None,
+        lifetime_jitter: Duration::ZERO,
         max_connections: None,
         idle_timeout: limits.idle,
         handshake_timeout: limits.handshake,

@@ -142,6 +142,7 @@ fn router_server(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) 
         "tls",
         "connectTimeoutMs",
         "connectionLifetimeSecs",
+        "connectionLifetimeJitterSecs",
         "maxConcurrency",
         "idleTimeoutMs",
         "handshakeTimeoutMs",
@@ -164,6 +165,12 @@ fn router_server(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) 
     });
     let connect_timeout = fields.get("connectTimeoutMs").and_then(|item| reader.millis(item, 1));
     let lifetime = fields.get("connectionLifetimeSecs").and_then(|item| reader.secs(item, 1));
+    let jitter = fields.get("connectionLifetimeJitterSecs").and_then(|item| {
+        if lifetime.is_none() {
+            reader.problem(item, "has no effect without `connectionLifetimeSecs`");
+        }
+        reader.secs(item, 0)
+    });
     let max_connections = fields.get("maxConcurrency").and_then(|item| reader.count(item, 1));
     let limits = Limits::read(reader, &fields);
 
@@ -178,6 +185,7 @@ fn router_server(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) 
         tls: tls.map_or(Some(None), |read| read.map(Some))?,
         connect_timeout,
         connection_lifetime: lifetime,
+        lifetime_jitter: jitter.unwrap_or_default(),
         max_connections: Some(max_connections.unwrap_or(MAX_CONCURRENCY)),
         idle_timeout: limits.idle,
         handshake_timeout: limits.handshake,

@@ -274,7 +274,7 @@ fn tls_servers_of_proxies_in_all_spellings() {
 fn servers_of_routers() {
     let server = server(
         "routers: [{label: a, interpreter: {kind: io.l5d.static, addrs: {}}, servers: [{port: 0, ip: '::', \
-         dstPath: '/svc/{sni}', connectTimeoutMs: 1, connectionLifetimeSecs: 2, maxConcurrency: 3, \
+         dstPath: '/svc/{sni}', connectTimeoutMs: 1, connectionLifetimeSecs: 2, connectionLifetimeJitterSecs: 1, maxConcurrency: 3, \
          idleTimeoutMs: 4, handshakeTimeoutMs: 5, halfCloseTimeoutMs: 6, tls: {alpnProtocols: [h2], \
          identities: {a.b: {certs: [c], privateKey: d}}, clientAuth: {trustCerts: [t]}}}]}]",
     );
@@ -282,7 +282,7 @@ fn servers_of_routers() {
     assert_eq!(server.addr, "[::]:0".parse().unwrap());
     assert!(server.is_routed_by_sni());
     assert_eq!(server.connect_timeout, Some(millis(1)));
-    assert_eq!(server.connection_lifetime, Some(secs(2)));
+    assert_eq!((server.connection_lifetime, server.lifetime_jitter), (Some(secs(2)), secs(1)));
     assert_eq!(server.max_connections, Some(3));
     assert_eq!(server.idle_timeout, Some(millis(4)));
     assert_eq!(server.handshake_timeout, millis(5));

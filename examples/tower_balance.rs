@@ -34,6 +34,7 @@ use meshlib::TcpConnector;
 use meshlib::To;
 use meshlib::Weight;
 use meshlib::balance::Changes;
+use meshlib::balance::Weighted;
 use tower::Service;
 use tower::ServiceExt;
 use tower::balance::p2c::Balance;
@@ -89,7 +90,10 @@ async fn main() -> Result<(), Box<dyn StdError + Send + Sync>> {
     let connections = env::args().nth(2).map_or(Ok(6), |n| n.parse())?;
 
     let backends = Static::endpoints(backends.split(',').map(parse).collect::<Result<Vec<_>, _>>()?);
-    let mut balance = Balance::new(Changes::new(backends.resolve("backends"), ToEndpoint::new));
+    let changes = Changes::new(backends.resolve("backends"), |endpoint: &Endpoint| {
+        Weighted::new(ToEndpoint::new(endpoint), endpoint.weight)
+    });
+    let mut balance = Balance::new(changes);
     let mut open: Vec<Io> = Vec::new();
     for _ in 0..connections {
         let io = balance.ready().await?.call(Session::default()).await?;

@@ -39,26 +39,26 @@ use crate::session::To;
 
 /// A resolution as tower's `Discover`: a stream of services to insert and keys to remove.
 ///
-/// Feed it to `tower::balance::p2c::Balance`. An endpoint whose weight or metadata changed is inserted again, which
-/// makes a new service. Failed attempts are logged and keep the set.
-///
-/// The services come as [`Weighted`], which has a [`Load`] if the service's own is a number (`Into<f64>`). The metrics of
-/// tower's `PendingRequests` and `PeakEwma` are not: implement [`Load`] with a number, or map the stream and take the
-/// services out with [`Weighted::into_inner`], which leaves the weights aside.
+/// Feed it to `tower::balance::p2c::Balance`. The services are what `make` returns, so their [`Load`] is its choice:
+/// tower's `PendingRequests` and `PeakEwma`, or anything whose load is a number in [`Weighted`]. An endpoint whose weight
+/// or metadata changed is inserted again, which makes a new service. Failed attempts are logged and keep the set.
 ///
 /// # Examples
 ///
 /// ```
 /// use meshlib::balance::Changes;
 /// use meshlib::{Endpoint, Resolver, Static};
+/// use tower::load::{CompleteOnResponse, PendingRequests};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let resolution = Static::new(["10.0.0.1:80".parse()?]).resolve("web");
 /// let discover = Changes::new(resolution, |endpoint: &Endpoint| {
 ///     let addr = endpoint.addr;
-///     tower::service_fn(move |_: ()| async move { tokio::net::TcpStream::connect(addr).await })
+///     let connect = tower::service_fn(move |_: ()| tokio::net::TcpStream::connect(addr));
+///     PendingRequests::new(connect, CompleteOnResponse::default())
 /// });
-/// # let _ = discover;
+/// let balance = tower::balance::p2c::Balance::new(discover);
+/// # let _ = balance;
 /// # Ok(())
 /// # }
 /// ```
@@ -66,7 +66,7 @@ pub struct Changes<F, S> {
     resolution: Resolution,
     make: F,
     known: HashMap<EndpointKey, Endpoint>,
-    next: VecDeque<Change<EndpointKey, Weighted<S>>>,
+    next: VecDeque<Change<EndpointKey, S>>,
 }
 
 impl<F, S> Changes<F, S>
@@ -83,8 +83,7 @@ where
         for endpoint in endpoints {
             let key = endpoint.key();
             if gone.remove(&key).as_ref() != Some(endpoint) && !self.known.contains_key(&key) {
-                let service = Weighted { inner: (self.make)(endpoint), weight: endpoint.weight };
-                self.next.push_back(Change::Insert(key.clone(), service));
+                self.next.push_back(Change::Insert(key.clone(), (self.make)(endpoint)));
             }
             self.known.insert(key, endpoint.clone());
         }
@@ -98,7 +97,7 @@ impl<F, S> Stream for Changes<F, S>
 where
     F: FnMut(&Endpoint) -> S,
 {
-    type Item = Result<Change<EndpointKey, Weighted<S>>, BoxError>;
+    type Item = Result<Change<EndpointKey, S>, BoxError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -122,7 +121,9 @@ impl<F, S> fmt::Debug for Changes<F, S> {
     }
 }
 
-/// A service whose load is divided by its endpoint's weight.
+/// A service whose [`Load`] is divided by a weight.
+///
+/// The load must be a number (`Into<f64>`), which those of tower's own trackers are not.
 #[derive(Clone, Debug)]
 pub struct Weighted<S> {
     inner: S,
@@ -130,9 +131,9 @@ pub struct Weighted<S> {
 }
 
 impl<S> Weighted<S> {
-    /// The service.
-    pub fn into_inner(self) -> S {
-        self.inner
+    /// Gives a service the weight of its endpoint.
+    pub fn new(inner: S, weight: Weight) -> Self {
+        Self { inner, weight }
     }
 }
 

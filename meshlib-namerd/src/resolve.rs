@@ -28,7 +28,7 @@ impl<T: AsRef<str>> Resolver<T> for Namerd {
             return Resolution::new(stream::iter([Err(ResolveError::Name { name })]));
         }
         let namerd = self.clone();
-        let updates = Updates { on_negative: self.options.on_negative, last: None };
+        let updates = Updates { on_negative: self.options.on_negative, last: None, failing: false };
         match self.options.mode {
             Mode::Resolve => Resolution::new(stream::unfold(None::<(Follow<Addr>, Updates)>, move |state| {
                 let (namerd, name, updates) = (namerd.clone(), Arc::clone(&name), updates.clone());
@@ -62,11 +62,12 @@ impl<T: AsRef<str>> Resolver<T> for Namerd {
     }
 }
 
-/// Makes updates of answers: says nothing twice, and keeps what is good.
+/// Makes updates of answers: says nothing twice, unless after a failure, and keeps what is good.
 #[derive(Clone)]
 pub(crate) struct Updates {
     on_negative: OnNegative,
     last: Option<Update>,
+    failing: bool,
 }
 
 impl Updates {
@@ -76,25 +77,29 @@ impl Updates {
         answer: Result<Addr, ResolveError>,
         name: &Arc<str>,
     ) -> Option<Result<Update, ResolveError>> {
-        let undecided =
-            |reason: String| Some(Err(ResolveError::Undecided { name: Arc::clone(name), reason }));
-        match answer {
-            Err(error) => Some(Err(error)),
-            Ok(addr @ Addr::Bound { .. }) => self.news(Update::endpoints(sorted(addr.endpoints()))),
-            Ok(Addr::Neg) => match (&self.last, self.on_negative) {
-                (Some(Update::Endpoints(_)), OnNegative::Keep) => undecided(NEGATIVE.into()),
-                _ => self.news(Update::NotFound),
-            },
-            Ok(addr) => undecided(addr.unusable().unwrap_or_default()),
-        }
-    }
-
-    fn news(&mut self, update: Update) -> Option<Result<Update, ResolveError>> {
-        if self.last.as_ref() == Some(&update) {
+        let result = answer.and_then(|addr| self.usable(addr, name));
+        let was_failing = std::mem::replace(&mut self.failing, result.is_err());
+        let update = match result {
+            Ok(update) => update,
+            Err(error) => return Some(Err(error)),
+        };
+        if self.last.as_ref() == Some(&update) && !was_failing {
             return None;
         }
         self.last = Some(update.clone());
         Some(Ok(update))
+    }
+
+    fn usable(&self, addr: Addr, name: &Arc<str>) -> Result<Update, ResolveError> {
+        let undecided = |reason: String| Err(ResolveError::Undecided { name: Arc::clone(name), reason });
+        match addr {
+            Addr::Bound { .. } => Ok(Update::endpoints(sorted(addr.endpoints()))),
+            Addr::Neg => match (&self.last, self.on_negative) {
+                (Some(Update::Endpoints(_)), OnNegative::Keep) => undecided(NEGATIVE.into()),
+                _ => Ok(Update::NotFound),
+            },
+            addr => undecided(addr.unusable().unwrap_or_default()),
+        }
     }
 }
 

@@ -17,14 +17,19 @@
 //! A resolver of one's own is a closure from the name to a stream:
 //!
 //! ```
-//! use std::time::Duration;
-//!
-//! use futures::stream::{self, StreamExt};
+//! use futures::stream;
 //! use meshlib::{Endpoint, Resolution, Resolver, Update};
 //!
-//! let ports = |name: &'static str| {
-//!     let first = Endpoint::new(([127, 0, 0, 1], 8000 + name.len() as u16).into());
-//!     Resolution::new(stream::iter([Ok(Update::endpoints([first]))]).chain(stream::pending()))
+//! let ports = |name: &'static str| match name {
+//!     // Known once and for all.
+//!     "web" => Resolution::fixed(Update::endpoints([Endpoint::new(([127, 0, 0, 1], 8001).into())])),
+//!     // Moves to the next port every second.
+//!     "moving" => Resolution::new(stream::unfold(8100, |port| async move {
+//!         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+//!         let endpoint = Endpoint::new(([127, 0, 0, 1], port).into());
+//!         Some((Ok(Update::endpoints([endpoint])), port + 1))
+//!     })),
+//!     _ => Resolution::fixed(Update::NotFound),
 //! };
 //! let resolution = ports.resolve("web");
 //! # drop(resolution);
@@ -85,6 +90,11 @@ impl Resolution {
     /// Boxes a stream: it is polled a few times a minute and made once per name.
     pub fn new(stream: impl Stream<Item = Result<Update, ResolveError>> + Send + 'static) -> Self {
         Self(stream.boxed())
+    }
+
+    /// What is known and will not change.
+    pub fn fixed(update: Update) -> Self {
+        Self::new(futures::stream::iter([Ok(update)]))
     }
 }
 

@@ -22,8 +22,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// Resolves `host:port` to the addresses of the host, again and again.
 ///
-/// A failed look-up keeps what was found before. A host that does not exist is [`Update::NotFound`] only where that can
-/// be told from a failure, which the system's resolver does not allow.
+/// A failed look-up keeps what was found before. So does a host that does not exist, which the system's resolver does not
+/// tell from a failure: put a limit on how long callers wait.
 ///
 /// # Examples
 ///

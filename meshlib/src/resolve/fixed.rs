@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures::stream;
-
 use super::Resolution;
 use super::Resolver;
 use super::Update;
@@ -46,7 +44,6 @@ impl Static {
 
 impl<T> Resolver<T> for Static {
     fn resolve(&self, _: T) -> Resolution {
-        let update = Update::Endpoints(Arc::clone(&self.endpoints));
-        Resolution::new(stream::iter([Ok(update)]))
+        Resolution::fixed(Update::Endpoints(Arc::clone(&self.endpoints)))
     }
 }

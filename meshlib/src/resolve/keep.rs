@@ -88,30 +88,41 @@ where
     }
 }
 
-/// Everything a subscriber sees: the current state first, then each change.
+/// Everything a subscriber sees: the current state first, then each change. After failures what is known is said once
+/// more even if it is the same, so that the subscriber learns that discovery works again.
 fn subscription(
     upstream: Arc<Upstream>,
     latest: watch::Receiver<Latest>,
 ) -> impl futures::Stream<Item = Result<Update, ResolveError>> {
-    stream::unfold((upstream, latest, None::<Update>), |(upstream, mut latest, mut seen)| async move {
+    let seen = Seen { update: None, failed: false };
+    stream::unfold((upstream, latest, seen), |(upstream, mut latest, mut seen)| async move {
         loop {
             latest.changed().await.ok()?;
-            let Latest { update, failure } = latest.borrow_and_update().clone();
-            if let Some(error) = failure {
-                // What is known is said before what failed, and only if it is news.
-                if update.is_some() && update != seen {
-                    seen.clone_from(&update);
+            let now = latest.borrow_and_update().clone();
+            let is_news = now.update.is_some() && now.update != seen.update;
+            let item = match (now.update, now.failure) {
+                (Some(update), None) if is_news || seen.failed => Ok(update),
+                // What is known is said before what failed.
+                (Some(update), Some(_)) if is_news => {
                     latest.mark_changed();
-                    return update.map(|update| (Ok(update), (upstream, latest, seen)));
+                    Ok(update)
                 }
-                return Some((Err(error), (upstream, latest, seen)));
+                (_, Some(error)) => Err(error),
+                (_, None) => continue,
+            };
+            seen.failed = item.is_err();
+            if let Ok(update) = &item {
+                seen.update = Some(update.clone());
             }
-            if update.is_some() && update != seen {
-                seen.clone_from(&update);
-                return update.map(|update| (Ok(update), (upstream, latest, seen)));
-            }
+            return Some((item, (upstream, latest, seen)));
         }
     })
+}
+
+/// What a subscriber was told.
+struct Seen {
+    update: Option<Update>,
+    failed: bool,
 }
 
 impl<R, T> Shared<R, T>

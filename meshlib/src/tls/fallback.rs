@@ -18,7 +18,7 @@ use crate::endpoint::Metadata;
 
 /// How long plaintext is used without trying TLS after a failure, doubled up to the second value.
 const FORGET: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// Most endpoints that are remembered; beyond it the oldest lessons go.
+/// Most endpoints that are remembered; if more than this are in use all is learned anew.
 const MOST: usize = 10_000;
 
 /// Remembers endpoints by address and name, for as long as they come with the same metadata.
@@ -91,7 +91,8 @@ impl Memory {
         f: impl FnOnce(&mut Lesson) -> T,
     ) -> T {
         let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
-        if lessons.len() >= MOST {
+        let key = (endpoint.addr, name.clone());
+        if lessons.len() >= MOST && !lessons.contains_key(&key) {
             lessons.retain(|_, lesson| lesson.metadata.strong_count() > 0);
             if lessons.len() >= MOST {
                 lessons.clear();
@@ -103,7 +104,7 @@ impl Memory {
             failures: 0,
             plaintext_until: None,
         };
-        let lesson = lessons.entry((endpoint.addr, name.clone())).or_insert_with(fresh);
+        let lesson = lessons.entry(key).or_insert_with(fresh);
         // Other metadata means another registration: what the one before did says nothing about it.
         if lesson.metadata.as_ptr() != Arc::as_ptr(&endpoint.metadata) {
             *lesson = fresh();

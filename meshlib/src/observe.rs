@@ -77,7 +77,8 @@ pub enum Event<'a> {
         /// How long the request had waited for an endpoint.
         waited: Duration,
     },
-    /// An attempt ended: there is an answer or a connection, or there is not.
+    /// An attempt ended: there is an answer or a connection, or there is not. Each [`Attempt`](Self::Attempt) is followed
+    /// by this or by [`Abandoned`](Self::Abandoned).
     Attempted {
         /// The balanced name.
         name: &'a str,
@@ -87,6 +88,15 @@ pub enum Event<'a> {
         took: Duration,
         /// Why it failed, if it did.
         error: Option<&'a Error>,
+    },
+    /// Whoever asked for an attempt went away before it ended.
+    Abandoned {
+        /// The balanced name.
+        name: &'a str,
+        /// The endpoint.
+        endpoint: &'a Endpoint,
+        /// How long it had taken.
+        took: Duration,
     },
     /// An endpoint failed so often that it is left alone.
     Ejected {
@@ -137,14 +147,16 @@ pub enum Event<'a> {
         unreported: Transferred,
         /// How long bytes could flow.
         lasted: Duration,
-        /// What ended it, if it was not the peers. Nothing too if the server cut it off while draining.
+        /// What ended it, if it was not the peers.
         error: Option<&'a Error>,
+        /// Whether it was cut off, as [`Ended::forced`](Self::Ended).
+        forced: bool,
     },
     /// The service of an accepted connection is done with it.
     Ended {
         /// Why it failed, if it did.
         error: Option<&'a Error>,
-        /// Whether the server cut it off because its time to drain was over.
+        /// Whether it was cut off before it had ended: the time to drain was over, or its service panicked.
         forced: bool,
     },
 }

@@ -218,14 +218,19 @@ impl<'a> Stream<'a> {
         self.reported = now;
     }
 
-    fn end(&mut self, result: Result<&Transferred, &Error>) {
+    fn end(mut self, result: Result<&Transferred, &Error>) {
         self.ended = true;
         let transferred = result.copied().unwrap_or_else(|_| self.progress.transferred());
+        self.closed(transferred, result.err(), false);
+    }
+
+    fn closed(&self, transferred: Transferred, error: Option<&Error>, forced: bool) {
         self.observer.on(&Event::Closed {
             transferred,
             unreported: transferred.since(&self.reported),
             lasted: self.began.elapsed(),
-            error: result.err(),
+            error,
+            forced,
         });
     }
 }
@@ -233,8 +238,7 @@ impl<'a> Stream<'a> {
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            let transferred = self.progress.transferred();
-            self.end(Ok(&transferred));
+            self.closed(self.progress.transferred(), None, true);
         }
     }
 }

@@ -218,18 +218,37 @@ async fn connection<S>(
     S: Service<Conn, Error = Error>,
 {
     observer.on(&Event::Accepted { session: &conn.session });
+    let life = Life { observer, ended: false };
     let (peer, draining) = (conn.session.peer, conn.draining.clone());
     // Boxed until here, so that the room for it is not kept for as long as the connection lives.
     let call = async { service.ready().await?.call(*conn).await };
-    let outcome = draining.until_forced(call).await;
-    let error = match &outcome {
-        Some(Ok(_)) | None => None,
-        Some(Err(error)) => Some(error),
-    };
-    if let Some(error) = error {
+    let Some(outcome) = draining.until_forced(call).await else { return };
+    let error = outcome.err();
+    if let Some(error) = &error {
         log(error, peer);
     }
-    observer.on(&Event::Ended { error, forced: outcome.is_none() });
+    life.end(error.as_ref());
+}
+
+/// Says that a connection has ended, also when its service panicked or was cut off.
+struct Life {
+    observer: Arc<dyn Observer>,
+    ended: bool,
+}
+
+impl Life {
+    fn end(mut self, error: Option<&Error>) {
+        self.ended = true;
+        self.observer.on(&Event::Ended { error, forced: false });
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.observer.on(&Event::Ended { error: None, forced: true });
+        }
+    }
 }
 
 fn log(error: &Error, peer: Option<SocketAddr>) {

@@ -17,6 +17,7 @@ use meshlib::observe::Event;
 use meshlib::observe::Observer;
 use meshlib::test_util::echo;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time;
@@ -90,6 +91,33 @@ async fn connections_beyond_the_limit_wait_until_one_ends() {
     let mut answer = [0; 1];
     soon("it is served", third.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"3");
+}
+
+#[tokio::test]
+async fn a_service_that_panics_ends_its_connection_only() {
+    let (drain, counts) = (Drain::new(), Arc::<Counts>::default());
+    let server = Server::bind("127.0.0.1:0").await.unwrap().observe(counts.clone());
+    let addr = server.local_addr();
+    let service = tower::service_fn(|mut conn: Conn| async move {
+        let byte = conn.io.read_u8().await.unwrap();
+        assert_ne!(byte, b'!', "as the test wants it");
+        conn.io.write_u8(byte).await.unwrap();
+        Ok::<_, Error>(())
+    });
+    let serving = tokio::spawn(server.serve(service, drain.clone()));
+
+    let mut unlucky = TcpStream::connect(addr).await.unwrap();
+    unlucky.write_all(b"!").await.unwrap();
+    assert_eq!(soon("it is closed", unlucky.read(&mut [0; 1])).await.unwrap_or(0), 0);
+    let mut lucky = TcpStream::connect(addr).await.unwrap();
+    lucky.write_all(b"?").await.unwrap();
+    assert_eq!(soon("it is served", lucky.read_u8()).await.unwrap(), b'?');
+    drain.finish(SOON).await;
+    soon("it ends", serving).await.unwrap().unwrap();
+
+    let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+    assert_eq!((count(&counts.accepted), count(&counts.ended)), (2, 2));
+    assert_eq!((count(&counts.failed), count(&counts.forced)), (0, 1));
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ impl Replay for Session {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempts {
-    /// Most attempts, the first included. Default 2; `None`: until the caller gives up.
+    /// Most attempts, the first included. Default 2; `None`: see [`unlimited`](Self::unlimited).
     pub most: Option<u32>,
     /// What further attempts are paid from. Default: nothing, they are free.
     pub budget: Option<Budget>,
@@ -103,8 +103,8 @@ impl Attempts {
         Self { most: Some(most.max(1)), budget: None }
     }
 
-    /// Attempts until the caller gives up: on every endpoint in turn, then after a pause again. Put a
-    /// [`TimeoutLayer`](crate::TimeoutLayer) around the balancer.
+    /// Attempts on every endpoint in turn. Callers that may [wait](BalanceLayer::wait) then begin anew after a pause,
+    /// until they give up: put a [`TimeoutLayer`](crate::TimeoutLayer) around the balancer. Others get the last error.
     pub fn unlimited() -> Self {
         Self { most: None, budget: None }
     }
@@ -352,7 +352,7 @@ where
             tried: Vec::new(),
             attempts: 0,
             rounds: Backoff::new(ROUND_PAUSE.0, ROUND_PAUSE.1),
-            asked: Instant::now(),
+            asked: None,
             waiting_since: None,
             last: None,
             step: Step::Pick { place: None },
@@ -372,9 +372,9 @@ pub struct BalanceFuture<S: Service<To<R>>, R, K> {
     tried: Vec<EndpointKey>,
     attempts: u32,
     rounds: Backoff,
-    /// When an endpoint was asked for, for this attempt.
-    asked: Instant,
-    /// When it first had to wait. What it may wait is counted from here, however many attempts fail in between.
+    /// When this attempt found no endpoint at once, if it did not.
+    asked: Option<Instant>,
+    /// When any attempt first had to wait. What it may wait is counted from here, however many attempts fail in between.
     waiting_since: Option<Instant>,
     /// Why the attempt before failed, if there is to be another.
     last: Option<Error>,
@@ -393,9 +393,7 @@ enum Step<S: Service<To<R>>, R> {
     Call {
         #[pin]
         call: Oneshot<S, To<R>>,
-        replica: Replica,
-        guard: Option<InFlight>,
-        since: Instant,
+        attempt: Attempt,
         place: Option<Place>,
     },
 }
@@ -436,14 +434,10 @@ where
                                 *this.request = request.replay();
                             }
                             *this.attempts += 1;
-                            let endpoint = replica.endpoint().clone();
-                            let since = Instant::now();
-                            let waited = since - *this.asked;
-                            let name = &this.shared.name;
-                            this.shared.observer.on(&Event::Attempt { name, endpoint: &endpoint, waited });
-                            let guard = Some(replica.begin());
-                            let call = this.inner.clone().oneshot(To::new(endpoint, request));
-                            this.step.set(Step::Call { call, replica, guard, since, place });
+                            let to = To::new(replica.endpoint().clone(), request);
+                            let attempt = Attempt::begin(this.shared, replica, this.asked.take());
+                            let call = this.inner.clone().oneshot(to);
+                            this.step.set(Step::Call { call, attempt, place });
                         }
                         Err(nothing) => {
                             let mut floor = Duration::ZERO;
@@ -465,12 +459,12 @@ where
                                 Nothing::Unavailable(_) if place.is_some() => floor = ROUND_PAUSE.0,
                                 Nothing::Unavailable(_) => {}
                             }
+                            let now = Instant::now();
+                            this.asked.get_or_insert(now);
+                            let since = *this.waiting_since.get_or_insert(now);
                             let place = match place {
                                 Some(place) => place,
-                                None => {
-                                    let since = *this.waiting_since.get_or_insert_with(Instant::now);
-                                    Place::join(this.shared, waiting.as_ref(), since)?
-                                }
+                                None => Place::join(this.shared, waiting.as_ref(), since)?,
                             };
                             this.step.set(Step::Wait { wait: Box::pin(place.wait(waiting, floor)) });
                         }
@@ -480,26 +474,20 @@ where
                     let place = ready!(wait.as_mut().poll(cx))?;
                     this.step.set(Step::Pick { place: Some(place) });
                 }
-                StepProj::Call { call, replica, guard, since, place } => {
+                StepProj::Call { call, attempt, place } => {
                     let result = ready!(call.poll(cx));
-                    let Some(mut guard) = guard.take() else { unreachable!("polled after it was ready") };
-                    this.shared.observer.on(&Event::Attempted {
-                        name: &this.shared.name,
-                        endpoint: replica.endpoint(),
-                        took: since.elapsed(),
-                        error: result.as_ref().err(),
-                    });
+                    let mut guard = attempt.end(result.as_ref().err());
                     let error = match result {
                         Ok(answer) => {
                             guard.answered(this.shared.times);
-                            this.shared.succeeded(replica);
+                            this.shared.succeeded(&attempt.replica);
                             return Poll::Ready(Ok(this.calls.tracking.track_completion(guard, answer)));
                         }
                         Err(error) => error,
                     };
                     drop(guard);
                     if error.fault() == Fault::Server {
-                        this.shared.failed(replica, &error);
+                        this.shared.failed(&attempt.replica, &error);
                     }
                     let attempts = &this.calls.attempts;
                     let again = error.is_retryable()
@@ -510,13 +498,48 @@ where
                         return Poll::Ready(Err(error));
                     }
                     tracing::debug!(name = %this.shared.name, error = %error.chain(), "trying another endpoint");
-                    this.tried.push(replica.endpoint().key());
-                    *this.asked = Instant::now();
+                    this.tried.push(attempt.replica.endpoint().key());
                     *this.last = Some(error);
                     let place = place.take();
                     this.step.set(Step::Pick { place });
                 }
             }
+        }
+    }
+}
+
+/// One attempt on one replica. Says how it ended, also when its caller does not wait for that.
+struct Attempt {
+    shared: Arc<Shared>,
+    replica: Replica,
+    since: Instant,
+    /// Taken when it has ended.
+    guard: Option<InFlight>,
+}
+
+impl Attempt {
+    fn begin(shared: &Arc<Shared>, replica: Replica, asked: Option<Instant>) -> Self {
+        let since = Instant::now();
+        let waited = asked.map_or(Duration::ZERO, |asked| since - asked);
+        let (name, endpoint) = (&shared.name, replica.endpoint());
+        shared.observer.on(&Event::Attempt { name, endpoint, waited });
+        let guard = Some(replica.begin());
+        Self { shared: Arc::clone(shared), replica, since, guard }
+    }
+
+    fn end(&mut self, error: Option<&Error>) -> InFlight {
+        let Some(guard) = self.guard.take() else { unreachable!("an attempt ends once") };
+        let (name, endpoint, took) = (&self.shared.name, self.replica.endpoint(), self.since.elapsed());
+        self.shared.observer.on(&Event::Attempted { name, endpoint, took, error });
+        guard
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.guard.is_some() {
+            let (name, endpoint, took) = (&self.shared.name, self.replica.endpoint(), self.since.elapsed());
+            self.shared.observer.on(&Event::Abandoned { name, endpoint, took });
         }
     }
 }

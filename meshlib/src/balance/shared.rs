@@ -200,9 +200,12 @@ impl Shared {
             Update::Endpoints(endpoints) => (State::Known, &**endpoints),
             Update::NotFound => (State::NotFound, [].as_slice()),
         };
-        let set = self.carry.lock().unwrap_or_else(PoisonError::into_inner).next(endpoints);
+        // Held until the set is in force, so that nobody sees an endpoint retired that is still picked.
+        let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = carry.next(endpoints);
         let picker = self.balancer.prepare(&set);
         self.snapshot.store(Arc::new(Snapshot { state, set, picker, at: Instant::now() }));
+        drop(carry);
         self.changed.notify_waiters();
         self.observer.on(&Event::Resolved { name: &self.name, result: Ok(endpoints.len()) });
     }

@@ -1,5 +1,7 @@
 //! Endpoints that fail and come back.
 
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use meshlib::BalanceLayer;
@@ -13,6 +15,8 @@ use meshlib::balance::Attempts;
 use meshlib::balance::Policy;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::Waiting;
+use meshlib::observe::Event;
+use meshlib::observe::Observer;
 use meshlib::test_util::Echo;
 use meshlib::test_util::EchoOptions;
 use meshlib::test_util::Flaky;
@@ -170,4 +174,36 @@ async fn the_error_names_the_endpoint_that_failed_last() {
 
     // There is no second endpoint for the second attempt; that is not what went wrong.
     assert!(matches!(outcome, Err(Error::Connect { addr: failed, .. }) if failed == addr(1)), "{outcome:?}");
+}
+
+/// Which attempts began and how they ended.
+#[derive(Debug, Default)]
+struct Attempted(Mutex<Vec<&'static str>>);
+
+impl Observer for Attempted {
+    fn on(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(match event {
+            Event::Attempt { .. } => "attempt",
+            Event::Attempted { error: None, .. } => "done",
+            Event::Attempted { error: Some(_), .. } => "failed",
+            Event::Abandoned { took, .. } if *took >= SECOND => "abandoned",
+            _ => return,
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_caller_goes_away_is_abandoned() {
+    let network = Flaky::new(Memory::default().connector());
+    let observer = Arc::<Attempted>::default();
+    let connect =
+        BalanceLayer::new(Static::new([addr(1)]), "web").observe(observer.clone()).layer(network.clone());
+    connect.clone().oneshot(Session::default()).await.unwrap();
+
+    network.delay(10 * SECOND);
+    let late = time::timeout(SECOND, connect.clone().oneshot(Session::default())).await;
+
+    assert!(late.is_err());
+    assert_eq!(*observer.0.lock().unwrap(), ["attempt", "done", "attempt", "abandoned"]);
+    assert_eq!(connect.view().state().unwrap().replicas.replicas()[0].in_flight(), 0);
 }

@@ -79,13 +79,13 @@ impl Observer for Server {
                 self.ready_ms.observe(session.accepted.elapsed().as_secs_f64() * 1e3);
             }
             Event::Progress { transferred } => self.moved(transferred),
-            Event::Closed { transferred, unreported, lasted, error } => {
+            Event::Closed { transferred, unreported, lasted, error, forced } => {
                 self.moved(unreported);
                 self.active.sub(1);
                 self.stream_tx.observe_u64(transferred.upstream);
                 self.stream_rx.observe_u64(transferred.downstream);
                 self.active_ms.observe(lasted.as_secs_f64() * 1e3);
-                if error.is_some() { self.failure.inc() } else { self.success.inc() }
+                if error.is_some() || *forced { self.failure.inc() } else { self.success.inc() }
             }
             _ => {}
         }

@@ -67,6 +67,7 @@ pub(super) struct Server {
     stream_tx: Histogram,
     handshake_us: Option<Histogram>,
     route_found: Counter,
+    route_error: Counter,
     route_us: Histogram,
     unavailable: Counter,
     open: Gauge,
@@ -87,7 +88,6 @@ impl Server {
             (living.get() - streaming.get()).max(0) as f64
         });
         registry.counter("l5d:route_create", "Destinations set up.", &rt);
-        registry.counter("l5d:route_error", "Connections whose destination cannot be told.", &rt);
         Self {
             accepts: registry.counter("l5d:srv:accepts", "Connections accepted.", &here),
             closes: registry.counter("l5d:srv:closes", "Connections that ended well.", &here),
@@ -139,6 +139,11 @@ impl Server {
             route_found: registry.counter(
                 "l5d:route_found",
                 "Connections whose destination was set up.",
+                &rt,
+            ),
+            route_error: registry.counter(
+                "l5d:route_error",
+                "Connections whose destination cannot be told.",
                 &rt,
             ),
             route_us: registry.histogram(
@@ -198,9 +203,12 @@ impl Observer for Server {
                 if error.fault() == meshlib::Fault::Discovery {
                     self.unavailable.inc();
                 }
+                if matches!(error, Error::Refused(_)) {
+                    self.route_error.inc();
+                }
             }
             Event::Progress { transferred } => self.moved(transferred),
-            Event::Closed { transferred, unreported, lasted, error } => {
+            Event::Closed { transferred, unreported, lasted, error, forced } => {
                 self.moved(unreported);
                 self.streams.sub(1);
                 self.open.sub(1);
@@ -208,13 +216,15 @@ impl Observer for Server {
                 self.stream_tx.observe_u64(transferred.downstream);
                 self.stream_ms.observe(lasted.as_secs_f64() * 1e3);
                 self.connection_ms.observe(lasted.as_secs_f64() * 1e3);
-                if let Some(error) = error {
-                    self.stream_failure.count(error);
+                match error {
+                    Some(error) => self.stream_failure.count(error),
+                    None if *forced => self.stream_failure.other.inc(),
+                    None => {}
                 }
             }
-            Event::Ended { error, .. } => {
+            Event::Ended { error, forced } => {
                 self.active.sub(1);
-                if error.is_some() { self.failures.inc() } else { self.closes.inc() }
+                if error.is_some() || *forced { self.failures.inc() } else { self.closes.inc() }
             }
             _ => {}
         }
@@ -278,6 +288,7 @@ impl Observer for Destination {
                 self.failure.count(error);
                 super::log_failure(endpoint, error);
             }
+            Event::Abandoned { .. } => self.failure.other.inc(),
             _ => {}
         }
     }

@@ -32,6 +32,7 @@ mod body;
 mod client;
 mod pool;
 mod server;
+mod write_deadline;
 
 pub use body::Body;
 pub use client::ClientLayer;

@@ -57,8 +57,9 @@ async fn serve(shared: Arc<Shared>, conn: Conn) -> Result<(), Error> {
             }
         }
     });
-    // The original sends no Date and never tires of a silent connection.
-    let options = ServerOptions::default().with_date(false).with_head_within(SILENCE);
+    // The original sends no Date and never tires of a silent connection; an answer that hangs on purpose does so here.
+    let options =
+        ServerOptions::default().with_date(false).with_head_within(SILENCE).with_write_within(SILENCE);
     let io = Io::new(Wire::new(conn.io, Arc::clone(&control)));
     let http = HttpServer::with_options(answer, options);
     let mut http = pin!(http.oneshot(Conn::new(io, conn.session, conn.draining)));
@@ -74,5 +75,5 @@ async fn serve(shared: Arc<Shared>, conn: Conn) -> Result<(), Error> {
     }
 }
 
-/// How long a connection may be silent between requests.
+/// How long a connection may be silent between requests, and an answer may hang.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);

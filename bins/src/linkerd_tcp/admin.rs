@@ -28,8 +28,8 @@ use super::config::Config;
 use super::config::Generation;
 use super::metrics::Metrics;
 
-/// How long a client of the admin server may take for a request.
-const HEAD: Duration = Duration::from_secs(10);
+/// How long a client of the admin server may take for a request, and leave bytes of the answer untaken.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The admin server: `/metrics`, `/live`, `/ready`, `/state.json`, and by POST `/shutdown` and `/abort`.
 pub(super) fn pages(
@@ -70,7 +70,8 @@ pub(super) fn pages(
             tracing::error!(target: "linkerd_tcp::admin", "asked to abort");
             std::process::exit(1)
         });
-    HttpServer::with_options(router, ServerOptions::default().with_head_within(HEAD))
+    let options = ServerOptions::default().with_head_within(PATIENCE).with_write_within(PATIENCE);
+    HttpServer::with_options(router, options)
 }
 
 fn accept(request: &Request<Body>) -> Option<&str> {

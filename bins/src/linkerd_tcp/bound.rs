@@ -9,12 +9,9 @@ use std::sync::Arc;
 use meshlib::Drain;
 use meshlib::ListenOptions;
 use meshlib::Listener;
-use meshlib::Phase;
-use meshlib::TimeoutLayer;
 use meshlib::balance::View;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
-use tower::Layer;
 
 use super::Prepared;
 use super::admin;
@@ -28,9 +25,6 @@ use crate::load::Problem;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
-
-/// How long a connection to the admin server may last, however busy.
-const ADMIN_LIFETIME: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Everything that can fail before the first connection has not.
 #[derive(Debug)]
@@ -188,14 +182,7 @@ impl Bound {
         tracing::info!(target: "linkerd_tcp::app", addr = %admin_addr, workers, "admin");
 
         let admin_drain = Drain::new();
-        // A client that asks and never reads would be held for ever otherwise, and others kept out in the end.
-        let pages = TimeoutLayer::new(Phase::Lifetime, ADMIN_LIFETIME).layer(admin::pages(
-            &prepared.config,
-            &metrics,
-            views,
-            &drain,
-            &stop,
-        ));
+        let pages = admin::pages(&prepared.config, &metrics, views, &drain, &stop);
         let admin_server = meshlib::Server::from_listener(Listener::from_std(admin)?).max_connections(1024);
         let admin_task = tokio::spawn(admin_server.serve(pages, admin_drain.clone()));
         // Counted by the drain until the last worker has ended, so that it cannot seem finished before they began.

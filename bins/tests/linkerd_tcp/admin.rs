@@ -165,6 +165,21 @@ async fn a_client_that_takes_too_long_for_its_request_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_no_answers_is_cut_off() {
+    let program = Program::start(&fixed(&[], "", ""));
+    let io = tokio::net::TcpSocket::new_v4().unwrap();
+    // So that answers soon fill it.
+    io.set_recv_buffer_size(4096).unwrap();
+    let mut io = io.connect(program.admin()).await.unwrap();
+
+    // The program stops reading when it cannot write, and then there is no room for more requests either.
+    let ask_on = async { while io.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.is_ok() {} };
+
+    time::timeout(SOON, ask_on).await.expect("it is closed");
+    assert_eq!(ask(program.admin(), "GET", "/live").await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_ready_when_every_name_is_resolved() {
     let namerd = meshlib_namerd::server::NamerdServer::reserve("127.0.0.1:0").await.unwrap();
     let program = Program::start(&routers(&namerd.url(), "", ""));

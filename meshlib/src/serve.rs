@@ -26,12 +26,18 @@ use crate::error::EMFILE;
 use crate::error::ENFILE;
 use crate::error::Error;
 use crate::error::Fault;
+use crate::error::Refusal;
 use crate::listen::ListenOptions;
 use crate::listen::Listener;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::session::Conn;
 use crate::session::Session;
+
+mod evict;
+
+use evict::Eviction;
+use evict::Newest;
 
 /// Pause after the process ran out of descriptors, doubled up to the second value while that lasts.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -62,6 +68,7 @@ type Accepted = (TcpStream, Session, Option<OwnedSemaphorePermit>);
 pub struct Server {
     listener: Listener,
     limit: Option<Arc<Semaphore>>,
+    newest: Option<Newest>,
     gate: Option<Arc<dyn Gate>>,
     observer: Arc<dyn Observer>,
 }
@@ -78,7 +85,7 @@ impl Server {
 
     /// Serves on a socket that listens already.
     pub fn from_listener(listener: Listener) -> Self {
-        Self { listener, limit: None, gate: None, observer: Arc::new(()) }
+        Self { listener, limit: None, newest: None, gate: None, observer: Arc::new(()) }
     }
 
     /// Limits the connections that live at a time; beyond it accepting stops and the kernel's queue fills. Default: no
@@ -90,6 +97,16 @@ impl Server {
     /// Like [`max_connections`](Self::max_connections), with a limit that several servers share.
     pub fn share_limit(mut self, limit: Arc<Semaphore>) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Limits the connections that live at a time by ending the oldest, with
+    /// [`Refused`](Error::Refused), when one comes that is too many. Default: no limit.
+    ///
+    /// For short exchanges that must stay possible while somebody holds connections open, such as an operator's. Has no
+    /// effect where [`max_connections`](Self::max_connections) is not higher.
+    pub fn evict_beyond(mut self, n: usize) -> Self {
+        self.newest = Some(Newest::new(n));
         self
     }
 
@@ -119,17 +136,19 @@ impl Server {
     /// # Errors
     ///
     /// Only if the listening socket itself is broken.
-    pub async fn serve<S>(self, service: S, drain: Drain) -> io::Result<()>
+    pub async fn serve<S>(mut self, service: S, drain: Drain) -> io::Result<()>
     where
         S: Service<Conn, Error = Error, Future: Send, Response: Send> + Clone + Send + 'static,
     {
         let draining = drain.draining();
         let tasks = TaskTracker::new();
-        let spawn = {
+        let mut spawn = {
             let (tasks, draining, observer) = (tasks.clone(), draining.clone(), Arc::clone(&self.observer));
+            let mut newest = self.newest.take();
             move |(stream, session, permit): Accepted| {
                 let conn = Box::new(Conn::new(stream.into(), session, draining.clone()));
-                tasks.spawn(connection(service.clone(), conn, permit, Arc::clone(&observer)));
+                let eviction = newest.as_mut().map(Newest::admit);
+                tasks.spawn(connection(service.clone(), conn, permit, eviction, Arc::clone(&observer)));
             }
         };
         let mut pause = Backoff::new(ACCEPT_PAUSE.0, ACCEPT_PAUSE.1);
@@ -208,11 +227,12 @@ pub trait Gate: Debug + Send + Sync + 'static {
     fn opened(&self) -> BoxFuture<'_, ()>;
 }
 
-/// Runs the service for one connection, until it ends or the drain is forced.
+/// Runs the service for one connection, until it ends, is evicted or the drain is forced.
 async fn connection<S>(
     mut service: S,
     conn: Box<Conn>,
     _permit: Option<OwnedSemaphorePermit>,
+    eviction: Option<Eviction>,
     observer: Arc<dyn Observer>,
 ) where
     S: Service<Conn, Error = Error>,
@@ -222,7 +242,22 @@ async fn connection<S>(
     let (peer, draining) = (conn.session.peer, conn.draining.clone());
     // Boxed until here, so that the room for it is not kept for as long as the connection lives.
     let call = async { service.ready().await?.call(*conn).await };
-    let Some(outcome) = draining.until_forced(call).await else { return };
+    let outcome = match eviction {
+        None => draining.until_forced(call).await,
+        Some(eviction) => {
+            // Boxed, so that the connections of other servers have no room for it.
+            let mut call = Box::pin(call);
+            let call = async move {
+                tokio::select! {
+                    biased;
+                    result = &mut call => result,
+                    () = eviction.happens() => Err(Error::Refused(Refusal::Limit)),
+                }
+            };
+            draining.until_forced(call).await
+        }
+    };
+    let Some(outcome) = outcome else { return };
     let error = outcome.err();
     if let Some(error) = &error {
         log(error, peer);

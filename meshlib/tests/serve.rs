@@ -121,6 +121,47 @@ async fn a_service_that_panics_ends_its_connection_only() {
 }
 
 #[tokio::test]
+async fn the_oldest_connection_is_evicted_for_the_newest() {
+    let (drain, counts) = (Drain::new(), Arc::<Counts>::default());
+    let server = Server::bind("127.0.0.1:0").await.unwrap().evict_beyond(2).observe(counts.clone());
+    let (addr, serving) = start(server, &drain).await;
+    let mut first = TcpStream::connect(addr).await.unwrap();
+    echo(&mut first, b"1").await.unwrap();
+    let mut second = TcpStream::connect(addr).await.unwrap();
+    echo(&mut second, b"2").await.unwrap();
+
+    let mut third = TcpStream::connect(addr).await.unwrap();
+    soon("it is served", echo(&mut third, b"3")).await.unwrap();
+
+    assert_eq!(soon("it is closed", first.read(&mut [0; 1])).await.unwrap(), 0);
+    // Whoever ends by themselves makes room, too.
+    drop(third);
+    soon("it has ended", async {
+        while counts.ended.load(Ordering::SeqCst) < 2 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut fourth = TcpStream::connect(addr).await.unwrap();
+    soon("it is served", echo(&mut fourth, b"4")).await.unwrap();
+    assert_eq!(echo(&mut second, b"still here").await.unwrap(), b"still here");
+
+    // Nobody is evicted because the server closes down.
+    drain.start();
+    soon("it refuses", async {
+        while TcpStream::connect(addr).await.is_ok() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    drop(fourth);
+    assert_eq!(echo(&mut second, b"still here").await.unwrap(), b"still here");
+    drop(second);
+    soon("serving ends", serving).await.unwrap().unwrap();
+    assert_eq!(counts.failed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn fifty_connections_are_drained_and_the_rest_forced() {
     const CONNECTIONS: usize = 50;
     let (drain, counts) = (Drain::new(), Arc::<Counts>::default());

@@ -26,6 +26,10 @@ use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
 
+/// Most connections to the admin server. The oldest ends for one more, so that clients that hold theirs keep nobody out;
+/// few enough to leave most of the usual 1,024 descriptors to streams.
+const ADMIN_CONNECTIONS: usize = 256;
+
 /// Everything that can fail before the first connection has not.
 #[derive(Debug)]
 pub struct Bound {
@@ -183,7 +187,8 @@ impl Bound {
 
         let admin_drain = Drain::new();
         let pages = admin::pages(&prepared.config, &metrics, views, &drain, &stop);
-        let admin_server = meshlib::Server::from_listener(Listener::from_std(admin)?).max_connections(1024);
+        let admin_server =
+            meshlib::Server::from_listener(Listener::from_std(admin)?).evict_beyond(ADMIN_CONNECTIONS);
         let admin_task = tokio::spawn(admin_server.serve(pages, admin_drain.clone()));
         // Counted by the drain until the last worker has ended, so that it cannot seem finished before they began.
         let work = drain.draining();

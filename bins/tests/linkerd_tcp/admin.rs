@@ -165,6 +165,27 @@ async fn a_client_that_takes_too_long_for_its_request_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_hold_connections_keep_nobody_out() {
+    let program = Program::start(&fixed(&[], "", ""));
+    let mut held = Vec::new();
+    // More than twice as many as it keeps, and few enough for the usual limit of descriptors.
+    for _ in 0..600 {
+        held.push(TcpStream::connect(program.admin()).await.unwrap());
+    }
+
+    let began = Instant::now();
+    assert_eq!(ask(program.admin(), "GET", "/metrics").await.unwrap().status, 200);
+
+    // Well before the first of them is cut off for its silence.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let newest = held.last_mut().unwrap();
+    newest.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 15];
+    time::timeout(SOON, newest.read_exact(&mut answer)).await.expect("in time").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_takes_no_answers_is_cut_off() {
     let program = Program::start(&fixed(&[], "", ""));
     let io = tokio::net::TcpSocket::new_v4().unwrap();

@@ -135,7 +135,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Only if the listening socket itself is broken.
+    /// Only if the listening socket itself is broken, and then at once: the connections that it accepted go on, and the
+    /// drain waits for them.
     pub async fn serve<S>(mut self, service: S, drain: Drain) -> io::Result<()>
     where
         S: Service<Conn, Error = Error, Future: Send, Response: Send> + Clone + Send + 'static,
@@ -152,10 +153,10 @@ impl Server {
             }
         };
         let mut pause = Backoff::new(ACCEPT_PAUSE.0, ACCEPT_PAUSE.1);
-        let result = loop {
+        loop {
             let accepted = tokio::select! {
                 biased;
-                () = draining.started() => break Ok(()),
+                () = draining.started() => break,
                 accepted = self.accept() => accepted,
             };
             match accepted {
@@ -173,9 +174,9 @@ impl Server {
                     tracing::warn!(%error, ?delay, "cannot accept; waiting");
                     time::sleep(delay).await;
                 }
-                Err(error) => break Err(error),
+                Err(error) => return Err(error),
             }
-        };
+        }
         // Closing the socket would reset who is in its queue already.
         for _ in 0..LAST_CALL {
             // Unconstrained: else tokio says, after 128 of them, that nobody is there.
@@ -187,7 +188,7 @@ impl Server {
         drop(self.listener);
         tasks.close();
         tasks.wait().await;
-        result
+        Ok(())
     }
 
     async fn accept(&self) -> io::Result<Accepted> {

@@ -330,3 +330,23 @@ async fn everybody_in_the_queue_is_taken_when_the_drain_starts() {
     soon("it ends", serving).await.unwrap().unwrap();
     assert_eq!(counts.accepted.load(Ordering::Relaxed), CLIENTS);
 }
+
+#[tokio::test]
+async fn a_broken_listener_is_reported_at_once_and_its_connections_go_on() {
+    let drain = Drain::new();
+    let socket = Listener::open("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
+    let same = socket.try_clone().unwrap();
+    let server = Server::from_listener(Listener::from_std(socket).unwrap());
+    let (addr, serving) = start(server, &drain).await;
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    echo(&mut client, b"before").await.unwrap();
+
+    socket2::SockRef::from(&same).shutdown(std::net::Shutdown::Both).unwrap();
+
+    soon("it is reported", serving).await.unwrap().unwrap_err();
+    assert_eq!(echo(&mut client, b"after").await.unwrap(), b"after");
+    let finishing = tokio::spawn(async move { drain.finish(SOON).await });
+    assert_eq!(echo(&mut client, b"during").await.unwrap(), b"during");
+    drop(client);
+    assert!(soon("it finishes", finishing).await.unwrap(), "nobody was forced");
+}

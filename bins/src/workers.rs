@@ -3,19 +3,58 @@
 //! Each worker is a thread with a runtime of its own, and each has its own listening socket of every address; the kernel
 //! spreads connections over them. A connection stays on its thread, so nothing on its path is shared but counters.
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 use tokio::time;
 
-/// A job of a worker: made elsewhere, run on the worker's runtime until it ends.
-pub type Job = Box<dyn FnOnce() -> BoxFuture<'static, io::Result<()>> + Send>;
+/// What a worker does, on its own runtime, until it ends.
+pub struct Job {
+    name: String,
+    work: BoxFuture<'static, io::Result<()>>,
+}
+
+impl Job {
+    /// Names a piece of work, for when it fails.
+    pub fn new(name: impl Into<String>, work: impl Future<Output = io::Result<()>> + Send + 'static) -> Self {
+        Self { name: name.into(), work: Box::pin(work) }
+    }
+
+    /// Works to the end. A panic is a failure like others.
+    async fn run(self) -> Result<(), JobError> {
+        // Unwind safety: the work is not touched again after a panic.
+        let outcome = AssertUnwindSafe(self.work).catch_unwind().await;
+        let result = outcome.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        result.map_err(|source| JobError { job: self.name, source })
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A job failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{job} failed")]
+#[non_exhaustive]
+pub struct JobError {
+    /// Its name.
+    pub job: String,
+    /// What went wrong.
+    pub source: io::Error,
+}
 
 /// One worker per processor that this process may use.
 pub fn usual() -> usize {
@@ -37,37 +76,137 @@ async fn tick() {
 #[derive(Debug)]
 #[must_use = "workers must be waited for"]
 pub struct Workers {
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
+    failures: mpsc::Receiver<JobError>,
 }
 
 impl Workers {
-    /// Starts a thread for each list of jobs.
+    /// Starts a thread for each list of jobs. A job that fails ends none of the others.
     ///
     /// # Errors
     ///
     /// If a thread cannot be started.
     pub fn start(jobs: Vec<Vec<Job>>) -> io::Result<Self> {
+        // Each job can fail but once, or its worker's runtime instead of all of them.
+        let most = jobs.iter().map(|jobs| jobs.len().max(1)).sum::<usize>();
+        let (failed, failures) = mpsc::channel(most.max(1));
         let threads = jobs.into_iter().enumerate().map(|(n, jobs)| {
-            thread::Builder::new().name(format!("worker-{n}")).spawn(move || {
-                let runtime = Builder::new_current_thread().enable_all().build()?;
-                runtime.spawn(tick());
-                runtime.block_on(try_join_all(jobs.into_iter().map(|job| job()))).map(drop)
-            })
+            let name = format!("worker-{n}");
+            let failed = failed.clone();
+            thread::Builder::new().name(name.clone()).spawn(move || work(name, jobs, &failed))
         });
-        Ok(Self { threads: threads.collect::<io::Result<_>>()? })
+        Ok(Self { threads: threads.collect::<io::Result<_>>()?, failures })
+    }
+
+    /// Waits for the next failure of a job. `None`: all workers have ended, and no more is to come.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe.
+    pub async fn failure(&mut self) -> Option<JobError> {
+        self.failures.recv().await
     }
 
     /// Waits until all have ended. Blocks the thread.
     ///
     /// # Errors
     ///
-    /// The first error of a job.
+    /// If a thread panicked outside of its jobs.
     pub fn join(self) -> io::Result<()> {
-        let mut first = Ok(());
         for thread in self.threads {
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")));
-            first = first.and(ended);
+            thread.join().map_err(|_| io::Error::other("a worker thread panicked"))?;
         }
-        first
+        Ok(())
+    }
+}
+
+/// Does the jobs of one worker and reports each that fails when it does.
+fn work(name: String, jobs: Vec<Job>, failed: &mpsc::Sender<JobError>) {
+    let report = |error| {
+        // There is room for all of them; whether anybody listens any more is not for the worker to judge.
+        let _ = failed.try_send(error);
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => return report(JobError { job: name, source }),
+    };
+    runtime.spawn(tick());
+    let jobs = jobs.into_iter().map(|job| job.run().map(|result| result.unwrap_or_else(report)));
+    runtime.block_on(join_all(jobs));
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A job that tells when it has begun, and ends when told.
+    fn patient() -> (Job, oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (began_tx, began) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let job = Job::new("patient", async {
+            began_tx.send(()).unwrap();
+            ended.await.map_err(io::Error::other)
+        });
+        (job, began, end)
+    }
+
+    /// The failure of a job that runs beside a patient one on the same worker and another elsewhere.
+    async fn failure_of(job: Job) -> JobError {
+        let (beside, beside_began, end_beside) = patient();
+        let (elsewhere, elsewhere_began, end_elsewhere) = patient();
+        let mut workers = Workers::start(vec![vec![job, beside], vec![elsewhere]]).unwrap();
+
+        // Both others still run when it is known.
+        let failure = workers.failure().await.unwrap();
+
+        beside_began.await.unwrap();
+        elsewhere_began.await.unwrap();
+        end_beside.send(()).expect("it runs");
+        end_elsewhere.send(()).expect("it runs");
+        assert!(workers.failure().await.is_none());
+        workers.join().unwrap();
+        failure
+    }
+
+    #[tokio::test]
+    async fn an_error_is_told_at_once_and_ends_no_other_job() {
+        let failure =
+            failure_of(Job::new("fragile", async { Err(io::ErrorKind::InvalidInput.into()) })).await;
+
+        assert_eq!((failure.job.as_str(), failure.source.kind()), ("fragile", io::ErrorKind::InvalidInput));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_at_once_and_ends_no_other_job() {
+        let failure = failure_of(Job::new("buggy", async { panic!("a bug of a job") })).await;
+
+        assert_eq!(failure.to_string(), "buggy failed");
+        assert_eq!(failure.source.to_string(), "it panicked");
+    }
+
+    #[tokio::test]
+    async fn every_failure_is_told() {
+        let failing = |_| Job::new("fragile", async { Err(io::ErrorKind::InvalidInput.into()) });
+        let jobs = (0..2).map(|_| (0..3).map(failing).collect()).collect();
+        let mut workers = Workers::start(jobs).unwrap();
+
+        let mut failures = 0;
+        while workers.failure().await.is_some() {
+            failures += 1;
+        }
+
+        assert_eq!(failures, 6);
+        workers.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn workers_without_jobs_end() {
+        let mut workers = Workers::start(vec![Vec::new(), Vec::new()]).unwrap();
+
+        assert!(workers.failure().await.is_none());
+        workers.join().unwrap();
+        assert!(Workers::start(Vec::new()).unwrap().failure().await.is_none());
     }
 }

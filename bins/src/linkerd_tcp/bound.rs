@@ -5,8 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use meshlib::Drain;
+use meshlib::Draining;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::balance::View;
@@ -18,6 +20,7 @@ use super::admin;
 use super::config::Generation;
 use super::metrics::Metrics;
 use super::namespace;
+use super::program::chain;
 use super::wire::Destination;
 use crate::load::ConfigError;
 use crate::load::Place;
@@ -109,7 +112,8 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// If a thread cannot be started or a listening socket breaks.
+    /// If a thread cannot be started, or if a listening socket broke or a server panicked: that is logged at once and
+    /// starts the drain, with the configured grace.
     ///
     /// # Cancel safety
     ///
@@ -157,31 +161,22 @@ impl Bound {
                     let service = destination.service(server, tls.clone(), buffer, Arc::clone(&observer));
                     let (gate, limit) = (destination.gate(), limit.clone());
                     let (observer, drain) = (Arc::clone(&observer), drain.clone());
-                    jobs[worker].push(Box::new(move || {
-                        Box::pin(async move {
-                            let mut server = meshlib::Server::from_listener(Listener::from_std(listener)?)
-                                .observe(observer);
-                            if let Some(limit) = limit {
-                                server = server.share_limit(limit);
-                            }
-                            if let Some(gate) = gate {
-                                server = server.gate(gate);
-                            }
-                            server.serve(service, drain).await
-                        })
+                    jobs[worker].push(Job::new(format!("server {addr} of {}", config.label), async move {
+                        let mut server =
+                            meshlib::Server::from_listener(Listener::from_std(listener)?).observe(observer);
+                        if let Some(limit) = limit {
+                            server = server.share_limit(limit);
+                        }
+                        if let Some(gate) = gate {
+                            server = server.gate(gate);
+                        }
+                        server.serve(service, drain).await
                     }));
                 }
             }
         }
-        // Where there are no servers the admin server runs alone, and threads without work would end at once.
-        if let Some(first) = jobs.first_mut() {
-            let draining = drain.draining();
-            first.push(Box::new(move || {
-                Box::pin(async move {
-                    draining.started().await;
-                    Ok(())
-                })
-            }));
+        for jobs in &mut jobs {
+            jobs.push(Job::new("the drain", stays(drain.clone(), drain.draining())));
         }
         tracing::info!(target: "linkerd_tcp::app", addr = %admin_addr, workers, "admin");
 
@@ -189,34 +184,64 @@ impl Bound {
         let pages = admin::pages(&prepared.config, &metrics, views, &drain, &stop);
         let admin_server =
             meshlib::Server::from_listener(Listener::from_std(admin)?).evict_beyond(ADMIN_CONNECTIONS);
-        let admin_task = tokio::spawn(admin_server.serve(pages, admin_drain.clone()));
-        // Counted by the drain until the last worker has ended, so that it cannot seem finished before they began.
-        let work = drain.draining();
-        let threads = Workers::start(jobs)?;
+        let admin_task = tokio::spawn({
+            let drain = admin_drain.clone();
+            async move {
+                if let Err(error) = admin_server.serve(pages, drain).await {
+                    tracing::error!(target: "linkerd_tcp::app", %error, "the admin server failed");
+                }
+            }
+        });
         let cut_off = ForceOnDrop(Some(drain.clone()));
-        let joined = tokio::task::spawn_blocking(move || threads.join());
+        let workers = Workers::start(jobs)?;
         let result = tokio::select! {
-            result = joined => result.unwrap_or_else(|error| Err(io::Error::other(error))),
-            result = async {
+            result = ended(workers, &drain, grace) => result,
+            () = async {
                 stop.notified().await;
                 tracing::info!(target: "linkerd_tcp::app", ?grace, "asked to shut down; draining");
-                drop(work);
                 drain.finish(grace).await;
                 std::future::pending().await
-            } => result,
+            } => Ok(()),
         };
         cut_off.disarm();
         reloading.abort_all();
         // An answer that is being given, such as the one to /shutdown, is given.
-        admin_drain.finish(std::time::Duration::from_millis(500)).await;
+        admin_drain.finish(Duration::from_millis(500)).await;
         admin_task.abort();
         result
     }
 
     /// How long streams may go on when the program is told to end.
-    pub fn grace(&self) -> std::time::Duration {
+    pub fn grace(&self) -> Duration {
         self.prepared.config.admin.grace
     }
+}
+
+/// Keeps a worker until the drain has finished: the connections of a server that failed go on as long as others. The
+/// piece of work keeps the drain from seeming finished before this worker began.
+async fn stays(drain: Drain, work: Draining) -> io::Result<()> {
+    work.started().await;
+    drop(work);
+    tokio::select! {
+        _ = drain.finish(Duration::MAX) => {}
+        () = drain.forced() => {}
+    }
+    Ok(())
+}
+
+/// Waits until all workers have ended. The first failure of a job starts the drain, and is the error.
+async fn ended(mut workers: Workers, drain: &Drain, grace: Duration) -> io::Result<()> {
+    let mut first = None;
+    while let Some(error) = workers.failure().await {
+        tracing::error!(target: "linkerd_tcp::app", error = %chain(&error), ?grace, "draining");
+        let drain = drain.clone();
+        // Ends with the drain.
+        tokio::spawn(async move { drain.finish(grace).await });
+        first.get_or_insert(error);
+    }
+    let joined = tokio::task::spawn_blocking(move || workers.join()).await;
+    first.map_or(Ok(()), |error| Err(io::Error::other(error)))?;
+    joined.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Forces a drain unless what it guards has ended well.
@@ -238,7 +263,7 @@ impl Drop for ForceOnDrop {
 
 /// Tasks that follow certificate and key files, at once when told to.
 fn tls_reloads(prepared: &Prepared, reload: Arc<Notify>) -> tokio::task::JoinSet<()> {
-    const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_secs(1);
     let mut tasks = tokio::task::JoinSet::new();
     for router in &prepared.routers {
         for tls in router.servers.iter().flatten() {

@@ -1,11 +1,18 @@
 //! Coming to an end.
 
 use std::io;
+use std::net::Shutdown;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use meshlib::test_util::Echo;
 use meshlib::test_util::echo;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::PidfdGetfdFlags;
 use rustix::process::Signal;
+use rustix::process::pidfd_getfd;
+use rustix::process::pidfd_open;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -17,6 +24,7 @@ use crate::process::SOON;
 use crate::talk;
 use crate::talk::ask;
 use crate::talk::fixed;
+use crate::talk::metric_is;
 use crate::talk::proxies;
 use crate::talk::until;
 
@@ -180,7 +188,7 @@ async fn who_waits_already_is_served_while_it_drains() {
     let (reserved, addr) = talk::dead();
     let mut program = Program::start(&fixed(&[addr], "", "").replace("graceSecs: 2", "graceSecs: 9"));
     let waiting = tokio::spawn(talk::exchange(program.addr()));
-    talk::metric_is(program.admin(), "l5d:srv:waiters", "", 1.0).await;
+    metric_is(program.admin(), "l5d:srv:waiters", "", 1.0).await;
 
     program.signal(Signal::TERM);
     program.stderr().wait_for("the drain", |line| line.contains("draining"));
@@ -206,4 +214,71 @@ async fn hup_and_pipe_change_nothing() {
     assert_eq!(echo(&mut io, b"x").await.unwrap(), b"x");
     talk::exchange(program.addr()).await.unwrap();
     assert!(program.is_alive());
+}
+
+/// Breaks a listening socket of the program, as nobody can without being allowed to trace it.
+fn break_listener(program: &Program, addr: SocketAddr) -> rustix::io::Result<()> {
+    let pid = Pid::from_raw(i32::try_from(program.pid()).unwrap()).unwrap();
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap() {
+        let number = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        let socket = match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(socket) => std::net::TcpStream::from(socket),
+            // It was closed in between.
+            Err(rustix::io::Errno::BADF) => continue,
+            Err(error) => return Err(error),
+        };
+        if socket.local_addr().is_ok_and(|local| local == addr) && socket.peer_addr().is_err() {
+            socket.shutdown(Shutdown::Both).unwrap();
+            return Ok(());
+        }
+    }
+    panic!("it does not listen at {addr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_breaks_starts_the_drain_and_is_the_reason_to_fail() {
+    let backend = Echo::start().await;
+    let config = fixed(&[backend.addr()], "", "").replace("graceSecs: 2", "graceSecs: 60").replace(
+        "      - port: 0\n        dstName: /svc/web\n",
+        "      - {port: 0, dstName: /svc/web}\n      - {port: 0, dstName: /svc/web}\n",
+    );
+    for workers in ["1", "2"] {
+        let args = ["--workers", workers];
+        let mut program = Program::start_in(tempfile::tempdir().unwrap(), &config, &args);
+        let [broken, other] = program.servers()[..] else { panic!("two servers") };
+        let mut streams = Vec::new();
+        for addr in [broken, broken, other, other] {
+            let mut io = TcpStream::connect(addr).await.unwrap();
+            echo(&mut io, b"before").await.unwrap();
+            streams.push(io);
+        }
+
+        if let Err(error) = break_listener(&program, broken) {
+            eprintln!("skipped: cannot take a descriptor of another process: {error}");
+            return;
+        }
+
+        let failed = format!("server {broken} of default failed: Invalid argument");
+        let logged = program.stderr().wait_for("the failure", |line| line.contains(&failed));
+        assert!(logged.contains("ERROR") && logged.contains("linkerd_tcp::app"), "{logged}");
+        until("the other server refuses", async || TcpStream::connect(other).await.is_err()).await;
+        for io in &mut streams {
+            assert_eq!(echo(io, b"after").await.unwrap(), b"after");
+        }
+
+        // Those of the broken server need none of the others.
+        streams.truncate(2);
+        metric_is(program.admin(), "l5d:srv:active", "", 2.0).await;
+        for _ in 0..20 {
+            for io in &mut streams {
+                assert_eq!(echo(io, b"still here").await.unwrap(), b"still here");
+            }
+            time::sleep(Duration::from_millis(10)).await;
+        }
+
+        drop(streams);
+        assert_eq!(program.exit(SOON).await.code(), Some(1));
+        program.stderr().wait_for("the reason", |line| line.starts_with(&failed));
+    }
 }

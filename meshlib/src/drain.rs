@@ -3,12 +3,15 @@
 //! A [`Drain`] has three states: running, draining (no new work, what runs goes on) and forced (what still runs is
 //! dropped). Whoever has work holds a [`Draining`], which counts it and tells it the state.
 
-#[cfg(unix)]
+use std::pin::Pin;
+use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use pin_project::pin_project;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+use tokio_util::sync::WaitForCancellationFuture;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -114,7 +117,9 @@ impl Drain {
 
     /// Registers a piece of work and gives it a view of the state. Dropping the view ends the work.
     pub fn draining(&self) -> Draining {
-        Draining { start: self.start.clone(), force: self.force.clone(), _work: self.work.token() }
+        // Its own, so that the connections of one server do not share a lock with those of others.
+        let force = self.force.child_token();
+        Draining { start: self.start.clone(), force, _work: self.work.token() }
     }
 }
 
@@ -143,8 +148,33 @@ impl Draining {
     }
 
     /// Runs a future until it ends (`Some`) or the drain is forced (`None`; the future is dropped).
-    pub async fn until_forced<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.force.run_until_cancelled(future).await
+    pub fn until_forced<F: Future>(&self, future: F) -> UntilForced<'_, F> {
+        UntilForced { future, forced: self.force.cancelled() }
+    }
+}
+
+/// A future that ends when the drain is forced; made by [`Draining::until_forced`].
+///
+/// Not an `async fn`, which would keep room for two of the future.
+#[pin_project]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct UntilForced<'a, F> {
+    #[pin]
+    future: F,
+    #[pin]
+    forced: WaitForCancellationFuture<'a>,
+}
+
+impl<F: Future> Future for UntilForced<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.forced.poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        this.future.poll(cx).map(Some)
     }
 }
 

@@ -138,6 +138,8 @@ impl Io {
 
     /// Keeps a value until the connection is closed.
     pub fn hold(&mut self, guard: impl Send + 'static) {
+        // Most hold one thing, and grown by itself the list would begin with room for four.
+        self.held.reserve_exact(1);
         self.held.push(Box::new(guard));
     }
 

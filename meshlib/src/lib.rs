@@ -105,6 +105,7 @@ pub use connect::TcpConnector;
 pub use connect::TimeoutLayer;
 pub use drain::Drain;
 pub use drain::Draining;
+pub use drain::UntilForced;
 pub use endpoint::Endpoint;
 pub use endpoint::EndpointKey;
 pub use endpoint::InvalidWeight;

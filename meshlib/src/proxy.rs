@@ -1,5 +1,6 @@
 //! The service that connects and forwards.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -178,20 +179,18 @@ impl Settings {
     async fn relay(&self, client: &mut Io, server: &mut Io) -> Result<Transferred, Error> {
         let mut stream = Stream::begin(&*self.observer);
         let progress = Arc::clone(&stream.progress);
-        let forward = forward_counted(client, server, &self.forward, &progress);
-        let result = if self.observer.wants_progress() {
-            let mut forward = pin!(forward);
-            let mut report = time::interval_at(stream.began + REPORT, REPORT);
-            loop {
-                tokio::select! {
-                    biased;
-                    result = &mut forward => break result,
-                    _ = report.tick() => stream.report(),
+        let mut forward = pin!(forward_counted(client, server, &self.forward, &progress));
+        let mut report =
+            self.observer.wants_progress().then(|| time::interval_at(stream.began + REPORT, REPORT));
+        let result = poll_fn(|cx| {
+            if let Some(report) = &mut report {
+                while report.poll_tick(cx).is_ready() {
+                    stream.report();
                 }
             }
-        } else {
-            forward.await
-        };
+            forward.as_mut().poll(cx)
+        })
+        .await;
         stream.end(result.as_ref());
         result
     }

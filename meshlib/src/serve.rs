@@ -242,7 +242,7 @@ async fn connection<S>(
     let life = Life { observer, ended: false };
     let (peer, draining) = (conn.session.peer, conn.draining.clone());
     // Boxed until here, so that the room for it is not kept for as long as the connection lives.
-    let call = async { service.ready().await?.call(*conn).await };
+    let call = async { service.ready().await?.call(unboxed(conn)).await };
     let outcome = match eviction {
         None => draining.until_forced(call).await,
         Some(eviction) => {
@@ -264,6 +264,11 @@ async fn connection<S>(
         log(error, peer);
     }
     life.end(error.as_ref());
+}
+
+/// Frees the box now. Moved out in place, its memory would be kept until the end of the scope.
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
 }
 
 /// Says that a connection has ended, also when its service panicked or was cut off.

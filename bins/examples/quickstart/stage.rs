@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bins::linkerd_tcp::Prepared;
@@ -21,7 +20,7 @@ use meshlib::http::ClientLayer;
 use meshlib::http::HttpClient;
 use meshlib_namerd::api::Addr;
 use meshlib_namerd::server::NamerdServer;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time;
 use tower::Layer;
@@ -75,7 +74,7 @@ impl Stage {
         let serving = tokio::spawn({
             let drain = drain.clone();
             async move {
-                let result = bound.run(drain.clone(), Arc::new(Notify::new())).await;
+                let result = bound.run(drain.clone(), watch::channel(()).1).await;
                 // Whatever ended it, nothing is left to wait for.
                 drain.start();
                 result

@@ -14,6 +14,7 @@ use meshlib::Listener;
 use meshlib::balance::View;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use super::Prepared;
 use super::admin;
@@ -105,7 +106,8 @@ impl Bound {
         self.prepared.config.generation == Generation::Proxies
     }
 
-    /// Serves until the drain has finished. Whoever asks for `/shutdown` starts it, with the configured grace.
+    /// Serves until the drain has finished. Whoever asks for `/shutdown` starts it, with the configured grace. What is sent
+    /// as `reload` makes it look at certificates and keys at once.
     ///
     /// Runs the control tasks (discovery, admin, reloading) on the caller's runtime and connections on threads of their
     /// own.
@@ -118,12 +120,12 @@ impl Bound {
     /// # Cancel safety
     ///
     /// Dropping the future forces the drain: connections are cut and the threads end.
-    pub async fn run(self, drain: Drain, reload: Arc<Notify>) -> io::Result<()> {
+    pub async fn run(self, drain: Drain, reload: watch::Receiver<()>) -> io::Result<()> {
         let Self { prepared, workers, admin, admin_addr, servers, metrics, stop } = self;
         let grace = prepared.config.admin.grace;
         let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
         let mut views: Vec<(String, View)> = Vec::new();
-        let mut reloading = tls_reloads(&prepared, reload);
+        let mut reloading = tls_reloads(&prepared, &reload);
         let mut sockets = servers.into_iter();
 
         for (config, router) in prepared.config.routers.iter().zip(&prepared.routers) {
@@ -262,17 +264,17 @@ impl Drop for ForceOnDrop {
 }
 
 /// Tasks that follow certificate and key files, at once when told to.
-fn tls_reloads(prepared: &Prepared, reload: Arc<Notify>) -> tokio::task::JoinSet<()> {
+fn tls_reloads(prepared: &Prepared, reload: &watch::Receiver<()>) -> tokio::task::JoinSet<()> {
     const INTERVAL: Duration = Duration::from_secs(1);
     let mut tasks = tokio::task::JoinSet::new();
     for router in &prepared.routers {
         for tls in router.servers.iter().flatten() {
-            let (tls, reload) = (Arc::clone(tls), Arc::clone(&reload));
-            tasks.spawn(async move { tls.follow_or(INTERVAL, &reload).await });
+            let (tls, reload) = (Arc::clone(tls), reload.clone());
+            tasks.spawn(async move { tls.follow_or(INTERVAL, reload).await });
         }
         for tls in router.clients.iter().flatten() {
-            let (tls, reload) = (Arc::clone(tls), Arc::clone(&reload));
-            tasks.spawn(async move { tls.follow_or(INTERVAL, &reload).await });
+            let (tls, reload) = (Arc::clone(tls), reload.clone());
+            tasks.spawn(async move { tls.follow_or(INTERVAL, reload).await });
         }
     }
     tasks

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
 use meshlib::Drain;
 use tokio::runtime::Builder;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::Bound;
 use super::Prepared;
@@ -120,13 +119,13 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn serve(bound: Bound) -> Result<(), Box<dyn std::error::Error>> {
     let drain = Drain::new();
-    let reload = Arc::new(Notify::new());
+    let (reload, reloads) = watch::channel(());
     let grace = bound.grace();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let serving = bound.run(drain.clone(), Arc::clone(&reload));
+    let serving = bound.run(drain.clone(), reloads);
     let mut serving = std::pin::pin!(serving);
     let mut ending: Option<tokio::task::JoinHandle<bool>> = None;
     loop {
@@ -136,7 +135,7 @@ async fn serve(bound: Bound) -> Result<(), Box<dyn std::error::Error>> {
             _ = interrupt.recv() => "INT",
             _ = hangup.recv() => {
                 tracing::info!(target: "linkerd_tcp::app", "loading certificates and keys again");
-                reload.notify_waiters();
+                reload.send_replace(());
                 continue;
             }
         };

@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time;
 
 /// Most bytes of a file that are compared: what is larger is nothing that is made of keys and certificates.
@@ -101,14 +101,21 @@ where
 
     /// Checks at an interval, for ever. Failures are logged once per change of the files.
     pub async fn follow(self: &Arc<Self>, interval: Duration) {
-        self.follow_or(interval, &Notify::new()).await;
+        self.follow_or(interval, watch::channel(()).1).await;
     }
 
-    /// Like [`follow`](Self::follow), and checks at once for each [`Notify::notify_waiters`] too.
-    pub async fn follow_or(self: &Arc<Self>, interval: Duration, now: &Notify) {
+    /// Like [`follow`](Self::follow), and checks at once when something is sent, too. What is sent during a check is
+    /// followed by another one.
+    pub async fn follow_or(self: &Arc<Self>, interval: Duration, mut now: watch::Receiver<()>) {
         loop {
-            // Nobody who is notified needs to know whether it was the time or the notice.
-            let _ = time::timeout(interval, now.notified()).await;
+            let told = async {
+                if now.changed().await.is_err() {
+                    // Nobody is left who could send.
+                    std::future::pending::<()>().await;
+                }
+            };
+            // Whether it was the time or somebody makes no difference.
+            let _ = time::timeout(interval, told).await;
             let this = Arc::clone(self);
             match tokio::task::spawn_blocking(move || this.check()).await {
                 Ok(Ok(true)) => tracing::info!(files = ?self.files, "reloaded"),
@@ -176,5 +183,38 @@ mod tests {
         std::fs::write(&file, "2").unwrap();
         assert!(number.check().unwrap());
         assert_eq!(*number.load(), 2);
+    }
+
+    /// The file changes under each look that the first check takes, and it gives up; the next one must not have to wait.
+    #[tokio::test]
+    async fn what_is_sent_during_a_check_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("number");
+        std::fs::write(&file, "0").unwrap();
+        let (now, told) = watch::channel(());
+        let (during, made) = (now.clone(), std::sync::atomic::AtomicUsize::new(0));
+        let number = Reloading::new([file.clone()], move |files| {
+            let n = made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if (1..=5).contains(&n) {
+                std::fs::write(&files[0], format!("{n}{n}"))?;
+                during.send_replace(());
+            }
+            std::fs::read_to_string(&files[0])
+        })
+        .unwrap();
+        let follower = Arc::clone(&number);
+        let following =
+            tokio::spawn(async move { follower.follow_or(Duration::from_secs(3600), told).await });
+
+        std::fs::write(&file, "1").unwrap();
+        now.send_replace(());
+
+        let reloaded = async {
+            while *number.load() != "55" {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        time::timeout(Duration::from_secs(20), reloaded).await.expect("a second check follows the first");
+        following.abort();
     }
 }

@@ -11,6 +11,7 @@ use crate::load::Problem;
 
 mod admin;
 mod bound;
+mod by_name;
 pub mod config;
 mod metrics;
 mod names;

@@ -20,6 +20,10 @@ use crate::client::Target;
 use crate::follow;
 use crate::follow::Follow;
 
+/// How many leaves a tree may have: each distinct one costs a poll and a watch of its own, and a name server that has gone
+/// wrong must not take all connections there are. No name that people gave has a tenth as many.
+const MAX_LEAVES: usize = 1_000;
+
 /// Follows the tree of a name and the addresses of every leaf in it.
 pub(crate) struct Bound {
     namerd: Namerd,
@@ -123,9 +127,28 @@ fn next_leaf(id: Path, mut follow: Follow<Addr>) -> BoxFuture<'static, Change> {
     })
 }
 
+/// Understands a tree, unless it is too large.
 fn tree(bytes: &[u8], name: &Arc<str>) -> Result<Tree, ResolveError> {
-    Tree::from_json(bytes, &mut Skipped::default())
-        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })
+    let tree = Tree::from_json(bytes, &mut Skipped::default())
+        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })?;
+    match count_leaves(&tree) {
+        ..=MAX_LEAVES => Ok(tree),
+        n => Err(ResolveError::Decode { name: Arc::clone(name), source: Arc::new(TooManyLeaves(n)) }),
+    }
+}
+
+/// A tree that is not followed.
+#[derive(Debug, thiserror::Error)]
+#[error("the tree has {0} leaves; at most {MAX_LEAVES} are followed")]
+struct TooManyLeaves(usize);
+
+fn count_leaves(tree: &Tree) -> usize {
+    match tree {
+        Tree::Leaf(_) => 1,
+        Tree::Alt(trees) => trees.iter().map(count_leaves).sum(),
+        Tree::Union(branches) => branches.iter().map(|branch| count_leaves(&branch.tree)).sum(),
+        Tree::Neg | Tree::Fail | Tree::Empty => 0,
+    }
 }
 
 /// Every leaf with the address it has in the tree.

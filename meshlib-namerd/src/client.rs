@@ -77,7 +77,8 @@ pub enum Mode {
     /// `resolve`: namerd decides on one name by drawing lots, anew for each request. The default, as linkerd-tcp has it.
     #[default]
     Resolve,
-    /// `bind` and `addr`: weights and alternatives of the name are applied to each connection.
+    /// `bind` and `addr`: weights and alternatives of the name are applied to each connection. A name that is bound to more
+    /// than 1,000 leaves is a bad answer, and the last good set stays.
     Bind,
 }
 

@@ -12,6 +12,7 @@ use http::Request;
 use http::Response;
 use http::Uri;
 use http::header::HOST;
+use http::uri::Authority;
 use http::uri::Scheme;
 use meshlib::BalanceLayer;
 use meshlib::Error;
@@ -93,11 +94,24 @@ pub enum OnNegative {
     Empty,
 }
 
-/// A URL that namerd cannot have.
+/// A URL that namerd cannot have. Says nothing of one that may have a password in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is not http://HOST:PORT or https://HOST:PORT")]
-pub struct InvalidUrl {
-    url: String,
+#[error(transparent)]
+pub struct InvalidUrl(#[from] UrlProblem);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum UrlProblem {
+    #[error("{0:?} is not http://HOST:PORT or https://HOST:PORT")]
+    Form(String),
+    #[error("the URL of namerd has a user in it; expected http://HOST:PORT or https://HOST:PORT")]
+    User,
+}
+
+impl InvalidUrl {
+    fn new(url: &str) -> Self {
+        let problem = if url.contains('@') { UrlProblem::User } else { UrlProblem::Form(url.to_owned()) };
+        Self(problem)
+    }
 }
 
 /// The address that everything is asked of.
@@ -117,9 +131,9 @@ impl Namerd {
     ///
     /// # Errors
     ///
-    /// If it is no such URL.
+    /// If it is no such URL, or has a user in it: namerd asks for none.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
-        let invalid = || InvalidUrl { url: url.to_owned() };
+        let invalid = || InvalidUrl::new(url);
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -127,8 +141,14 @@ impl Namerd {
             _ => return Err(invalid()),
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let authority = uri.authority().ok_or_else(invalid)?.as_str();
+        let authority = uri.authority().map(Authority::as_str);
+        let authority = authority.filter(|authority| !authority.contains('@')).ok_or_else(invalid)?;
+        let port = match uri.port_u16() {
+            Some(port) => port,
+            None if authority.len() > host.len() => return Err(invalid()),
+            None if secure => 443,
+            None => 80,
+        };
         let base = Base {
             authority: format!("{host}:{port}").into(),
             host: HeaderValue::from_str(authority).map_err(|_| invalid())?,
@@ -390,8 +410,24 @@ mod tests {
         assert_eq!(&*namerd.base.authority, "[::1]:4180");
         assert_eq!(namerd.base.path, "/namerd");
         assert_eq!(&*Namerd::new("https://namerd").unwrap().base.authority, "namerd:443");
-        for bad in ["namerd:4180", "ftp://namerd", "http://", ""] {
+        for bad in ["namerd:4180", "ftp://namerd", "http://namerd:x", "http://", ""] {
             assert!(Namerd::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_url_with_a_user_is_refused_without_its_password() {
+        for bad in [
+            "http://user:secret@namerd:4180",
+            "https://:secret@namerd",
+            "ftp://user:secret@namerd",
+            "http://user:sec/secret@namerd",
+            "user:secret@namerd",
+        ] {
+            let error = Namerd::new(bad).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("has a user in it") && !shown.contains("sec"), "{shown}");
+        }
+        assert!(Namerd::new("http://namerd/user@host").is_ok(), "no user, but a path");
     }
 }

@@ -22,6 +22,7 @@ pub use self::report::Warning;
 pub mod fields;
 mod nearest;
 mod report;
+mod secret;
 pub mod tree;
 
 /// The largest configuration that is read: 16 MiB. A path such as `/dev/zero` has no end.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Source;
+use super::secret::blotted;
 
 /// A place in a text. Both numbers count from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,7 +182,7 @@ fn join(problems: &[Problem]) -> String {
 /// is often one line.
 fn excerpt(text: &str, at: Position) -> Option<String> {
     const AROUND: usize = 60;
-    let line: Vec<char> = nth_line(text, at.line.checked_sub(1)?)?
+    let line: Vec<char> = blotted(nth_line(text, at.line.checked_sub(1)?)?)
         .chars()
         // One column each, whatever a terminal would do with it.
         .map(|c| if c.is_control() { ' ' } else { c })

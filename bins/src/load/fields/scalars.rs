@@ -9,6 +9,7 @@ use super::Item;
 use super::Reader;
 use super::alternatives;
 use super::hint;
+use crate::load::secret::blotted;
 use crate::load::tree::Value;
 
 impl Reader<'_> {
@@ -147,6 +148,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// A text in quotes, shortened if it is long.
 fn quoted(text: &str) -> String {
     const LONG: usize = 60;
+    let text = blotted(text);
     if text.chars().count() <= LONG {
         return format!("{text:?}");
     }

@@ -41,25 +41,28 @@ async fn ends_after(mut io: TcpStream) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_generation_stops_accepting_when_enough_clients_wait() {
-    let backend = Echo::start().await;
-    let namerd = talk::namerd(&[backend.addr()]).await;
-    namerd.fault("default", NAME, Fault::Hold).unwrap();
-    let config = proxies(&namerd.url(), "maxWaiters: 3");
-    let program = Program::start_in(tempfile::tempdir().unwrap(), &config, &["--workers", "1"]);
+    // With room for nobody, nobody could be served.
+    for (max_waiters, waiting) in [(3, 3.0), (0, 1.0)] {
+        let backend = Echo::start().await;
+        let namerd = talk::namerd(&[backend.addr()]).await;
+        namerd.fault("default", NAME, Fault::Hold).unwrap();
+        let config = proxies(&namerd.url(), &format!("maxWaiters: {max_waiters}"));
+        let program = Program::start_in(tempfile::tempdir().unwrap(), &config, &["--workers", "1"]);
 
-    // The kernel takes them all, the program only as many as may wait.
-    let mut clients = Vec::new();
-    for _ in 0..10 {
-        clients.push(TcpStream::connect(program.addr()).await.unwrap());
-    }
-    metric_is(program.admin(), "connects", "", 3.0).await;
-    time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(sum(&metrics(program.admin()).await, "connects", ""), 3.0);
+        // The kernel takes them all, the program only as many as may wait.
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            clients.push(TcpStream::connect(program.addr()).await.unwrap());
+        }
+        metric_is(program.admin(), "connects", "", waiting).await;
+        time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(sum(&metrics(program.admin()).await, "connects", ""), waiting);
 
-    // All of them are served, once it is known by whom.
-    namerd.fault("default", NAME, None).unwrap();
-    for mut client in clients {
-        assert_eq!(time::timeout(SOON, echo(&mut client, b"x")).await.expect("in time").unwrap(), b"x");
+        // All of them are served, once it is known by whom.
+        namerd.fault("default", NAME, None).unwrap();
+        for mut client in clients {
+            assert_eq!(time::timeout(SOON, echo(&mut client, b"x")).await.expect("in time").unwrap(), b"x");
+        }
     }
 }
 
@@ -83,6 +86,22 @@ async fn the_second_generation_closes_whom_there_is_no_room_for() {
     drop(waiting);
     metric_is(program.admin(), "l5d:balancer:waiters", "", 0.0).await;
     metric_is(program.admin(), "l5d:srv:waiters", "", 0.0).await;
+}
+
+/// With room for nobody, nobody could be served while the first connection is being opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_second_generation_one_client_may_wait_at_least() {
+    let (_reserved, addr) = dead();
+    let program = Program::start(&fixed(&[addr], "connectTimeoutMs: 5000", "maxWaiters: 0"));
+    let waiting = TcpStream::connect(program.addr()).await.unwrap();
+    metric_is(program.admin(), "l5d:balancer:waiters", "", 1.0).await;
+
+    let after = closed_after(program.addr()).await;
+
+    assert!(after < Duration::from_millis(2_500), "{after:?}");
+    metric_is(program.admin(), "l5d:balancer:unavailable", "", 1.0).await;
+    drop(waiting);
+    metric_is(program.admin(), "l5d:balancer:waiters", "", 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,8 @@ mod log;
 mod metrics;
 #[path = "linkerd_tcp/namerd.rs"]
 mod namerd;
+#[path = "linkerd_tcp/names.rs"]
+mod names;
 #[path = "linkerd_tcp/process.rs"]
 mod process;
 #[path = "linkerd_tcp/reload.rs"]

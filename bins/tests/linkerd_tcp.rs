@@ -14,6 +14,8 @@ mod balance;
 mod cli;
 #[path = "linkerd_tcp/drain.rs"]
 mod drain;
+#[path = "linkerd_tcp/ewma.rs"]
+mod ewma;
 #[path = "linkerd_tcp/examples.rs"]
 mod examples;
 #[path = "linkerd_tcp/limits.rs"]
@@ -26,6 +28,8 @@ mod metrics;
 mod namerd;
 #[path = "linkerd_tcp/names.rs"]
 mod names;
+#[path = "linkerd_tcp/prefixes.rs"]
+mod prefixes;
 #[path = "linkerd_tcp/process.rs"]
 mod process;
 #[path = "linkerd_tcp/reload.rs"]

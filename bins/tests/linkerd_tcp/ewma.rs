@@ -1,0 +1,58 @@
+//! The choice by answer times (`loadBalancer: {kind: ewma}`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use meshlib::test_util::Echo;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::time;
+
+use crate::process::Program;
+use crate::talk::exchange;
+use crate::talk::fixed;
+
+/// An endpoint that echoes, each time after a third of a second; and how many clients it had.
+async fn slow() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let accepted = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&accepted);
+    // Ends with the test's runtime.
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut buf = [0; 64];
+                while let Ok(n @ 1..) = io.read(&mut buf).await {
+                    time::sleep(Duration::from_millis(333)).await;
+                    if io.write_all(&buf[..n]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (addr, accepted)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_answers_slowly_gets_few_clients() {
+    const CLIENTS: usize = 40;
+    let (slow, accepted) = slow().await;
+    let fast = Echo::start().await;
+    let program = Program::start(&fixed(&[slow, fast.addr()], "", "loadBalancer: {kind: ewma}"));
+
+    for _ in 0..CLIENTS {
+        exchange(program.addr()).await.unwrap();
+    }
+
+    // One after the other, both are idle each time, and without answer times each would get half.
+    let accepted = accepted.load(Ordering::SeqCst);
+    assert!(accepted < CLIENTS / 4, "{accepted} of {CLIENTS}");
+    assert!(accepted + fast.accepted() >= CLIENTS);
+}

@@ -18,6 +18,8 @@ mod drain;
 mod ewma;
 #[path = "linkerd_tcp/examples.rs"]
 mod examples;
+#[path = "linkerd_tcp/hybrid.rs"]
+mod hybrid;
 #[path = "linkerd_tcp/ipv6.rs"]
 mod ipv6;
 #[path = "linkerd_tcp/limits.rs"]

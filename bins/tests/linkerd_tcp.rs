@@ -48,3 +48,5 @@ mod talk;
 mod tls;
 #[path = "linkerd_tcp/trust.rs"]
 mod trust;
+#[path = "linkerd_tcp/watch.rs"]
+mod watch;

@@ -13,6 +13,7 @@ use crate::process::PROGRAM;
 use crate::process::Program;
 use crate::talk;
 use crate::talk::NAME;
+use crate::talk::ask;
 use crate::talk::dead;
 use crate::talk::exchange;
 use crate::talk::fixed;
@@ -83,4 +84,54 @@ async fn text_is_for_people() {
 
     assert!(line.starts_with("20") && line.contains("INFO linkerd_tcp::"), "{line}");
     assert!(!line.contains('\x1b'), "{line:?}");
+}
+
+/// What is logged from the start to the end.
+async fn logged(rust_log: &str) -> String {
+    let dir = tempdir().unwrap();
+    std::fs::write(dir.path().join("c.yml"), "admin: {addr: '127.0.0.1:0'}\nproxies: []\n").unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("c.yml").current_dir(dir.path()).env("RUST_LOG", rust_log);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    let admin = line.trim().strip_prefix("Listening on http://").unwrap().trim_end_matches('.');
+    assert_eq!(ask(admin.parse().unwrap(), "POST", "/shutdown").await.unwrap().status, 200);
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_are_chosen_by_target_and_level() {
+    for all in
+        ["info", "linkerd_tcp=info", "linkerd_tcp::app=info", "warn,linkerd_tcp::app=debug", "linkerd_tcp"]
+    {
+        let lines = logged(all).await;
+        assert!(lines.contains("INFO linkerd_tcp::app: asked to shut down"), "{all}: {lines}");
+    }
+    for nothing in [
+        "",
+        "off",
+        "error",
+        "linkerd_tcp::admin=info",
+        "linkerd_tcp=warn",
+        "hyper=trace",
+        "info,linkerd_tcp=error",
+    ] {
+        let lines = logged(nothing).await;
+        assert_eq!(lines, "", "{nothing}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_understood_is_said_and_left_out() {
+    let lines = logged("linkerd_tcp=info/shut").await;
+    assert!(lines.contains("the part behind `/` is ignored regex=\"shut\""), "{lines}");
+    assert!(lines.contains("asked to shut down"), "{lines}");
+
+    let lines = logged("linkerd_tcp=loud,linkerd_tcp::app=info").await;
+    assert!(lines.contains("directive=\"linkerd_tcp=loud\""), "{lines}");
+    assert!(lines.contains("asked to shut down"), "{lines}");
 }

@@ -42,3 +42,18 @@ async fn a_spare_that_was_closed_after_some_words_is_given_to_nobody() {
     assert!(time::timeout(SOON, io.read_exact(&mut words)).await.unwrap().is_ok(), "it is open");
     assert_eq!(&words, b"hello");
 }
+
+#[tokio::test]
+async fn a_spare_that_has_become_too_old_is_closed_and_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let balance = BalanceLayer::new(Static::new([listener.local_addr().unwrap()]), "web")
+        .layer(TcpConnector::default());
+    let spares = SpareLayer::new(1).max_age(Duration::from_millis(100)).layer(balance);
+    spares.start();
+    let (mut old, _) = time::timeout(SOON, listener.accept()).await.unwrap().unwrap();
+
+    let closed = time::timeout(SOON, old.read(&mut [0])).await.expect("it is closed");
+
+    assert_eq!(closed.unwrap(), 0);
+    time::timeout(SOON, listener.accept()).await.expect("another takes its place").unwrap();
+}

@@ -11,7 +11,6 @@ use crate::load::Problem;
 
 mod admin;
 mod bound;
-mod by_name;
 pub mod config;
 mod metrics;
 mod names;

@@ -50,11 +50,6 @@ async fn a_tree_with_too_many_leaves_is_a_bad_answer_and_followed_by_nobody() {
     assert_eq!(leaves.len(), 4, "a poll and a watch of each of the two before: {leaves:?}");
 
     server.set("default", "/svc/web", union(3)).unwrap();
-    let endpoints = loop {
-        // The bad tree may have been asked for more than once.
-        if let Ok(Update::Endpoints(endpoints)) = next().await {
-            break endpoints;
-        }
-    };
-    assert_eq!(endpoints.len(), 3);
+    // The bad tree may have been asked for more than once, and what was known may be said again in between.
+    while !matches!(next().await, Ok(Update::Endpoints(endpoints)) if endpoints.len() == 3) {}
 }

@@ -267,6 +267,7 @@ async fn connection<S>(
 }
 
 /// Frees the box now. Moved out in place, its memory would be kept until the end of the scope.
+#[expect(clippy::boxed_local, reason = "to free it is what this is for")]
 fn unboxed<T>(boxed: Box<T>) -> T {
     *boxed
 }

@@ -9,6 +9,7 @@ use meshlib::Error;
 use meshlib::ForwardOptions;
 use meshlib::Gate;
 use meshlib::Io;
+use meshlib::Refusal;
 use meshlib::Resolver;
 use meshlib::Session;
 use meshlib::TcpConnector;
@@ -33,7 +34,6 @@ use tower::ServiceBuilder;
 use tower::util::BoxCloneService;
 use tower::util::BoxCloneSyncService;
 
-use super::by_name::ByName;
 use super::config::Generation;
 use super::config::model::Client;
 use super::config::model::LoadBalancer;
@@ -105,26 +105,32 @@ impl Destination {
         // Who fills up the spares has as much time as a client; the servers' clients have what is theirs.
         let wait = waiting(server, most);
 
-        let load_balancer = client.load_balancer;
-        let balance = {
-            let resolver = Arc::clone(resolver);
-            move |name: String| {
-                BalanceLayer::new(Arc::clone(&resolver), name)
-                    .balancer(balancer(load_balancer))
-                    .accrual(accrual.clone())
-                    .attempts(Attempts::unlimited())
-                    .wait(wait)
-                    .observe(Arc::clone(&observer))
-                    .layer(attempt.clone())
-            }
+        let balancer: Box<dyn Balancer> = match client.load_balancer {
+            LoadBalancer::Ewma => Box::new(PeakEwma::new()),
+            _ => Box::new(LeastLoaded::new()),
         };
 
         if server.is_routed_by_sni() {
-            let by_name = ByName::new(MAX_NAMES, wait, dst, balance);
-            let connect = Box::new(move |wait| BoxCloneSyncService::new(by_name.with_waiting(wait)));
+            let template = dst.clone();
+            let name = move |session: &Session| by_server_name(&template, session);
+            let balance = BalanceLayer::by(Arc::clone(resolver), name)
+                .max_names(MAX_NAMES)
+                .balancer(balancer)
+                .accrual(accrual)
+                .attempts(Attempts::unlimited())
+                .wait(wait)
+                .observe(observer)
+                .layer(attempt);
+            let connect = Box::new(move |wait| BoxCloneSyncService::new(balance.with_waiting(wait)));
             return Self { connect, most, view: None, gate: None };
         }
-        let balance = balance(dst.clone());
+        let balance = BalanceLayer::new(Arc::clone(resolver), dst.clone())
+            .balancer(balancer)
+            .accrual(accrual)
+            .attempts(Attempts::unlimited())
+            .wait(wait)
+            .observe(observer)
+            .layer(attempt);
         // Resolved from the start, so that the first client finds endpoints.
         balance.start();
         let view = balance.view();
@@ -187,11 +193,10 @@ impl Destination {
     }
 }
 
-fn balancer(kind: LoadBalancer) -> Box<dyn Balancer> {
-    match kind {
-        LoadBalancer::Ewma => Box::new(PeakEwma::new()),
-        _ => Box::new(LeastLoaded::new()),
-    }
+/// The destination with the name that the client asked for in it.
+fn by_server_name(template: &str, session: &Session) -> Result<String, Error> {
+    let name = session.server_name.as_deref().ok_or(Error::Refused(Refusal::NoDestination))?;
+    Ok(template.replace("{sni}", name))
 }
 
 /// A client section whose prefix never matched before may do so now: what is in force is said.

@@ -273,6 +273,10 @@ impl<S, K: Clone> Balance<S, K> {
 }
 
 impl<S, K> Balance<S, K> {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Starts the resolution now instead of with the first request. Must be called in a runtime.
     pub fn start(&self) {
         self.shared.start();

@@ -155,6 +155,18 @@ impl Shared {
         self.snapshot.load().state.nothing()
     }
 
+    /// Whether discovery has named endpoints.
+    pub(super) fn is_known(&self) -> bool {
+        self.snapshot.load().state == State::Known
+    }
+
+    /// Whether there is work in flight.
+    pub(super) fn is_in_use(&self) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot.set.replicas().iter().any(|replica| replica.in_flight() > 0)
+            || self.carry.lock().unwrap_or_else(PoisonError::into_inner).retired() > 0
+    }
+
     /// How long until there may be something to pick without an update: the earliest a closed replica opens.
     pub(super) fn opens_in(&self) -> Option<Duration> {
         self.snapshot.load().set.replicas().iter().map(Replica::opens_in).min()

@@ -3,6 +3,9 @@
 use std::convert::Infallible;
 use std::future::Ready;
 use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,7 +21,10 @@ use meshlib::Resolver;
 use meshlib::Session;
 use meshlib::Update;
 use meshlib::balance;
+use meshlib::balance::BalanceBy;
 use meshlib::balance::Changes;
+use meshlib::balance::Waiting;
+use meshlib::connect::BoxConnector;
 use meshlib::test_util::Scripted;
 use tokio::time;
 use tower::Layer;
@@ -71,6 +77,113 @@ async fn a_name_is_resolved_once_and_forgotten_when_it_is_not_used() {
     }
 
     assert_eq!(updates.subscribers(), 1, "only the one in use is left");
+}
+
+/// Counts the names that are resolved, by what discovery knows of them: `web...` has an endpoint, `slow...` is never
+/// answered, and nothing else exists.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Resolver<String> for Counting {
+    fn resolve(&self, name: String) -> Resolution {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        if name.starts_with("slow") {
+            return Resolution::new(stream::pending());
+        }
+        let found = name.starts_with("web").then(|| Update::endpoints([Endpoint::new(addr(80))]));
+        Resolution::fixed(found.unwrap_or(Update::NotFound))
+    }
+}
+
+/// A balancer with room for so many names, in which nobody waits for long.
+struct Room {
+    resolver: Counting,
+    connect: BalanceBy<BoxConnector, String, ByServerName>,
+}
+
+type ByServerName = fn(&Session) -> Result<String, Error>;
+
+impl Room {
+    fn of(most: usize) -> Self {
+        let resolver = Counting::default();
+        let name: ByServerName = by_server_name;
+        let connect = BalanceLayer::by(resolver.clone(), name)
+            .max_names(most)
+            .layer(Memory::default().connector())
+            .with_waiting(Waiting::new(usize::MAX, Duration::from_millis(1)).with_absent(Duration::ZERO));
+        Self { resolver, connect }
+    }
+
+    async fn ask(&self, name: &str) -> Result<Io, Error> {
+        self.connect.clone().oneshot(Session::default().with_server_name(name)).await
+    }
+
+    fn resolved(&self) -> usize {
+        self.resolver.0.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn invented_names_keep_nobody_out() {
+    let room = Room::of(100);
+    room.ask("web").await.unwrap();
+
+    for n in 0..1_000 {
+        room.ask(&format!("invented{n}")).await.unwrap_err();
+        room.ask(&format!("slow{n}")).await.unwrap_err();
+        room.ask("web").await.unwrap();
+        time::advance(Duration::from_millis(1)).await;
+    }
+
+    room.ask("web-too").await.unwrap();
+    assert_eq!(room.resolved(), 2_002, "the name in use stayed all the time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_with_connections_stay_and_then_the_longest_idle_go_first() {
+    let room = Room::of(10);
+    let live = room.ask("web0").await.unwrap();
+    for n in 1..10 {
+        time::advance(Duration::from_secs(1)).await;
+        room.ask(&format!("web{n}")).await.unwrap();
+    }
+
+    room.ask("web10").await.unwrap();
+    assert_eq!(room.resolved(), 11);
+
+    for n in [0, 2, 3, 4, 5, 6, 7, 8, 9, 10] {
+        room.ask(&format!("web{n}")).await.unwrap();
+    }
+    assert_eq!(room.resolved(), 11, "all of these are still known");
+    room.ask("web1").await.unwrap();
+    assert_eq!(room.resolved(), 12);
+    drop(live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_refused_only_if_all_others_have_connections() {
+    let room = Room::of(2);
+    let first = room.ask("web1").await.unwrap();
+    let _second = room.ask("web2").await.unwrap();
+
+    assert!(matches!(room.ask("web3").await, Err(Error::Refused(Refusal::Limit))));
+    drop(first);
+    room.ask("web3").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_with_connections_is_not_forgotten() {
+    let room = Room::of(10);
+    let live = room.ask("web").await.unwrap();
+
+    time::sleep(Duration::from_secs(800)).await;
+    room.ask("web").await.unwrap();
+    assert_eq!(room.resolved(), 1);
+
+    drop(live);
+    time::sleep(Duration::from_secs(800)).await;
+    room.ask("web").await.unwrap();
+    assert_eq!(room.resolved(), 2);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The machine as the measurement wants it: cores, priorities, descriptors and a network of its own.
+//! The machine as the measurement wants it: cores, priorities and a network of its own.
 //!
 //! Everything here but pinning is optional. Without the rights for it the run goes on and the report says so.
 
@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 
 /// Where load and backend run.
@@ -56,15 +56,6 @@ pub(crate) fn prepare_namespace() -> io::Result<Vec<String>> {
         Some(format!("{name} not set: {error}"))
     });
     Ok(failed.collect())
-}
-
-/// Raises the limit of open descriptors as far as allowed and returns it. Children inherit it.
-pub(crate) fn raise_descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, ..limit };
-    let limit = if setrlimit(Resource::Nofile, wanted).is_ok() { wanted } else { limit };
-    // "Unlimited" is not a number that every peer takes.
-    limit.current.unwrap_or(1 << 20)
 }
 
 /// Whether priorities can be raised here.

@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use std::process::ExitCode;
 
+use benches::{counters, histogram, procfs, tls, wire};
 use serde_json::json;
 
 use crate::cli::{Command, Options};
@@ -27,20 +28,15 @@ use crate::verify::Verified;
 mod backend;
 mod cli;
 mod clock;
-mod counters;
-mod histogram;
 mod host;
 mod load;
 mod peer;
-mod procfs;
 mod proxy;
 mod report;
 mod rounds;
 mod sample;
 mod stage;
-mod tls;
 mod verify;
-mod wire;
 mod workload;
 
 fn main() -> ExitCode {

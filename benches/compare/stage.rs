@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use benches::limits;
+
 use crate::backend::Backend;
-use crate::host::{self, LOAD_CORE, PROXY_CORE, Policy};
+use crate::host::{LOAD_CORE, PROXY_CORE, Policy};
 use crate::peer::{Job, Kind, Peer};
 use crate::procfs::Measured;
 use crate::proxy::{self, Proxy};
@@ -52,7 +54,7 @@ pub(crate) enum Server {
 impl Stage {
     /// Makes certificates and starts the backends.
     pub(crate) fn set(idle_connections: usize) -> io::Result<Self> {
-        let descriptors = host::raise_descriptors();
+        let descriptors = limits::raise_descriptors();
         // Load and backend share this process and hold both ends; so does each proxy.
         let most = (descriptors.saturating_sub(SPARE_DESCRIPTORS) / 2) as usize;
         let dir = std::env::temp_dir().join(format!("compare-{}", std::process::id()));

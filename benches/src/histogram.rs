@@ -7,7 +7,7 @@ use tokio::time::Duration;
 
 /// Counts durations in nanoseconds.
 #[derive(Clone, Debug)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     counts: Vec<u64>,
     total: u64,
     sum: u128,
@@ -15,12 +15,12 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     /// An empty histogram that can hold any `u64` of nanoseconds.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { counts: vec![0; index(u64::MAX) + 1], total: 0, sum: 0 }
     }
 
     /// Adds one duration.
-    pub(crate) fn record(&mut self, value: Duration) {
+    pub fn record(&mut self, value: Duration) {
         let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
         self.counts[index(nanos)] += 1;
         self.total += 1;
@@ -29,7 +29,7 @@ impl Histogram {
 
     /// The smallest recorded duration, in nanoseconds, that at least the share `q` of all does not exceed.
     /// Zero if nothing was recorded.
-    pub(crate) fn quantile(&self, q: f64) -> f64 {
+    pub fn quantile(&self, q: f64) -> f64 {
         let rank = ((q * self.total as f64).ceil() as u64).clamp(1, self.total.max(1));
         let mut seen = 0;
         for (i, count) in self.counts.iter().enumerate() {
@@ -42,8 +42,14 @@ impl Histogram {
     }
 
     /// The mean in nanoseconds, exact; zero if nothing was recorded.
-    pub(crate) fn mean(&self) -> f64 {
+    pub fn mean(&self) -> f64 {
         if self.total == 0 { 0.0 } else { self.sum as f64 / self.total as f64 }
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

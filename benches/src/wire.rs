@@ -14,13 +14,13 @@ use crate::counters;
 
 /// Size of a small message in bytes; also of the first message of every connection, which tells the backend
 /// what to do.
-pub(crate) const MESSAGE: usize = 64;
+pub const MESSAGE: usize = 64;
 /// Size of one bulk write or read.
-pub(crate) const CHUNK: usize = 256 * 1024;
+pub const CHUNK: usize = 256 * 1024;
 
 /// What the backend does with a connection, told by the first byte of the first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub enum Wish {
     /// Send everything back, the first message included.
     Echo,
     /// Send as much as the connection takes.
@@ -33,7 +33,7 @@ pub(crate) enum Wish {
 
 impl Wish {
     /// The first message.
-    pub(crate) fn message(self) -> [u8; MESSAGE] {
+    pub fn message(self) -> [u8; MESSAGE] {
         let byte = match self {
             Self::Echo => b'e',
             Self::Source => b'd',
@@ -44,7 +44,7 @@ impl Wish {
     }
 
     /// Understands a first message; what is unknown is echoed.
-    pub(crate) fn of(message: &[u8; MESSAGE]) -> Self {
+    pub fn of(message: &[u8; MESSAGE]) -> Self {
         match message[0] {
             b'd' => Self::Source,
             b'u' => Self::Sink,
@@ -56,7 +56,7 @@ impl Wish {
 
 /// A connection.
 #[derive(Debug)]
-pub(crate) enum Wire {
+pub enum Wire {
     /// TCP alone.
     Plain(TcpStream),
     /// TLS on TCP. Large, so it is boxed.
@@ -65,7 +65,7 @@ pub(crate) enum Wire {
 
 impl Wire {
     /// Wraps an established TLS stream. Its buffer takes a whole chunk, so that a chunk is one system call.
-    pub(crate) fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+    pub fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
         let mut stream = Box::new(stream.into());
         match &mut *stream {
             TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(4 * CHUNK)),
@@ -75,7 +75,7 @@ impl Wire {
     }
 
     /// The socket, forgetting any TLS session.
-    pub(crate) fn into_socket(self) -> TcpStream {
+    pub fn into_socket(self) -> TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => match *stream {
@@ -86,13 +86,13 @@ impl Wire {
     }
 
     /// Writes all of `message` and pushes it out.
-    pub(crate) async fn send(&mut self, message: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         self.write_all(message).await?;
         self.flush().await
     }
 
     /// Sends one message and waits for as many bytes to come back.
-    pub(crate) async fn exchange(&mut self) -> io::Result<()> {
+    pub async fn exchange(&mut self) -> io::Result<()> {
         self.send(&Wish::Echo.message()).await?;
         let mut answer = [0; MESSAGE];
         self.read_exact(&mut answer).await?;
@@ -133,7 +133,7 @@ impl AsyncWrite for Wire {
 }
 
 /// Writes a fixed pattern until the connection ends, adding to `sent`.
-pub(crate) async fn pour(wire: &mut Wire, sent: &AtomicU64) -> io::Result<()> {
+pub async fn pour(wire: &mut Wire, sent: &AtomicU64) -> io::Result<()> {
     let pattern: Vec<u8> = (0..CHUNK).map(|i| (i % 251) as u8).collect();
     let mut at = 0;
     loop {
@@ -147,7 +147,7 @@ pub(crate) async fn pour(wire: &mut Wire, sent: &AtomicU64) -> io::Result<()> {
 }
 
 /// Reads until the end, adding to `received`.
-pub(crate) async fn drink(wire: &mut Wire, received: &AtomicU64) -> io::Result<()> {
+pub async fn drink(wire: &mut Wire, received: &AtomicU64) -> io::Result<()> {
     let mut buf = vec![0; CHUNK];
     loop {
         match wire.read(&mut buf).await? {
@@ -159,7 +159,7 @@ pub(crate) async fn drink(wire: &mut Wire, received: &AtomicU64) -> io::Result<(
 
 /// Drops bytes inside the kernel until the end, adding to `received`: with `MSG_TRUNC` a TCP receive copies
 /// nothing (tcp(7)), so that the receiver costs next to nothing and the proxy is the limit.
-pub(crate) async fn discard(socket: &TcpStream, received: &AtomicU64) -> io::Result<()> {
+pub async fn discard(socket: &TcpStream, received: &AtomicU64) -> io::Result<()> {
     // Never written to, so its pages are never touched.
     let mut buf = vec![0; 4 * CHUNK];
     loop {

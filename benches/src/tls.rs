@@ -17,19 +17,19 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// The name in the certificate.
-pub(crate) const NAME: &str = "bench.example";
+pub const NAME: &str = "bench.example";
 
 /// A certificate authority's certificate for [`NAME`], also as files for the proxies.
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub struct Identity {
     /// The authority, PEM.
-    pub(crate) ca_file: PathBuf,
+    pub ca_file: PathBuf,
     /// The certificate, PEM.
-    pub(crate) cert_file: PathBuf,
+    pub cert_file: PathBuf,
     /// Its key, PEM.
-    pub(crate) key_file: PathBuf,
+    pub key_file: PathBuf,
     /// Certificate and key in one file, PEM.
-    pub(crate) both_file: PathBuf,
+    pub both_file: PathBuf,
     ca: CertificateDer<'static>,
     cert: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -37,7 +37,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Makes an authority and a P-256 certificate, and writes them under `dir` with `prefix` in their names.
-    pub(crate) fn create(dir: &Path, prefix: &str) -> io::Result<Self> {
+    pub fn create(dir: &Path, prefix: &str) -> io::Result<Self> {
         let mut params = CertificateParams::new([]).map_err(io::Error::other)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Without a name of its own it would be taken for the certificate it signs.
@@ -64,7 +64,7 @@ impl Identity {
     }
 
     /// A server that shows this certificate and hands out stateless tickets.
-    pub(crate) fn server(&self) -> io::Result<Arc<ServerConfig>> {
+    pub fn server(&self) -> io::Result<Arc<ServerConfig>> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .and_then(|builder| {
@@ -76,7 +76,7 @@ impl Identity {
     }
 
     /// A client that trusts this authority only. Each call makes a client with a memory of its own.
-    pub(crate) fn client(&self, sessions: Sessions) -> io::Result<Arc<ClientConfig>> {
+    pub fn client(&self, sessions: Sessions) -> io::Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.clone()).map_err(io::Error::other)?;
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -93,7 +93,7 @@ impl Identity {
 
 /// Whether a client resumes sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sessions {
+pub enum Sessions {
     /// Every handshake is a full one.
     Forget,
     /// Tickets are kept and used.
@@ -101,7 +101,7 @@ pub(crate) enum Sessions {
 }
 
 /// [`NAME`] as rustls wants it.
-pub(crate) fn server_name() -> io::Result<ServerName<'static>> {
+pub fn server_name() -> io::Result<ServerName<'static>> {
     ServerName::try_from(NAME).map_err(io::Error::other)
 }
 

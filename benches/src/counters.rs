@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of one side. All are relaxed: each is read alone, and the threads share a core.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     /// Plain bytes written.
-    pub(crate) sent: AtomicU64,
+    pub sent: AtomicU64,
     /// Bytes read, plain unless the reader drops ciphertext.
-    pub(crate) received: AtomicU64,
+    pub received: AtomicU64,
     /// Requests answered, or connections done.
-    pub(crate) done: AtomicU64,
+    pub done: AtomicU64,
     /// How many of the handshakes were resumptions.
-    pub(crate) resumed: AtomicU64,
+    pub resumed: AtomicU64,
     errors: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
 impl Counters {
     /// Counts one failure and keeps its text.
-    pub(crate) fn fail(&self, error: impl Display) {
+    pub fn fail(&self, error: impl Display) {
         add(&self.errors, 1);
         if let Ok(mut last) = self.last_error.lock() {
             *last = Some(error.to_string());
@@ -29,17 +29,17 @@ impl Counters {
     }
 
     /// How many failures there were and the text of the last.
-    pub(crate) fn failures(&self) -> (u64, Option<String>) {
+    pub fn failures(&self) -> (u64, Option<String>) {
         (read(&self.errors), self.last_error.lock().ok().and_then(|last| last.clone()))
     }
 }
 
 /// Adds to one counter.
-pub(crate) fn add(counter: &AtomicU64, n: u64) {
+pub fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
 /// Reads one counter.
-pub(crate) fn read(counter: &AtomicU64) -> u64 {
+pub fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }

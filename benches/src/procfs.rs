@@ -8,7 +8,7 @@ use tokio::time::Duration;
 
 /// Whose processor time is measured.
 #[derive(Clone, Debug)]
-pub(crate) enum Measured {
+pub enum Measured {
     /// All threads of some processes.
     Processes(Vec<u32>),
     /// One thread of this process.
@@ -17,7 +17,7 @@ pub(crate) enum Measured {
 
 impl Measured {
     /// Processor time used so far, in the scheduler's nanoseconds.
-    pub(crate) fn cpu(&self) -> io::Result<Duration> {
+    pub fn cpu(&self) -> io::Result<Duration> {
         match self {
             Self::Processes(pids) => pids.iter().map(|pid| process_cpu(*pid)).sum(),
             Self::Thread(tid) => schedstat(&format!("/proc/self/task/{tid}/schedstat")),
@@ -26,7 +26,7 @@ impl Measured {
 }
 
 /// A process and all its descendants.
-pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
+pub fn tree(root: u32) -> io::Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -51,7 +51,7 @@ pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
 
 /// Resident memory in bytes. With more than one process, pages they share count once (the proportional set
 /// size), because a master and its worker share most of theirs.
-pub(crate) fn memory(pids: &[u32]) -> io::Result<u64> {
+pub fn memory(pids: &[u32]) -> io::Result<u64> {
     let key = if pids.len() > 1 { "Pss:" } else { "Rss:" };
     let mut bytes = 0;
     for pid in pids {
@@ -65,20 +65,20 @@ pub(crate) fn memory(pids: &[u32]) -> io::Result<u64> {
 
 /// Ticks of one core since boot.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct CoreTicks {
+pub struct CoreTicks {
     busy: u64,
     total: u64,
 }
 
 impl CoreTicks {
     /// Reads the ticks of core `core`.
-    pub(crate) fn read(core: usize) -> io::Result<Self> {
+    pub fn read(core: usize) -> io::Result<Self> {
         Self::parse(&fs::read_to_string("/proc/stat")?, core)
             .ok_or_else(|| io::Error::other(format!("no core {core} on this machine")))
     }
 
     /// The share of the time since `earlier` in which the core was busy, 0 to 1.
-    pub(crate) fn busy_since(self, earlier: Self) -> f64 {
+    pub fn busy_since(self, earlier: Self) -> f64 {
         let total = self.total.saturating_sub(earlier.total).max(1);
         self.busy.saturating_sub(earlier.busy) as f64 / total as f64
     }

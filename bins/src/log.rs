@@ -74,6 +74,12 @@ fn filter(directives: &str, tool: &str) -> (EnvFilter, Vec<String>) {
     (filter, bad)
 }
 
+/// An error with what is behind it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,11 +21,11 @@ use super::admin;
 use super::config::Generation;
 use super::metrics::Metrics;
 use super::namespace;
-use super::program::chain;
 use super::wire::Destination;
 use crate::load::ConfigError;
 use crate::load::Place;
 use crate::load::Problem;
+use crate::log;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -235,7 +235,7 @@ async fn stays(drain: Drain, work: Draining) -> io::Result<()> {
 async fn ended(mut workers: Workers, drain: &Drain, grace: Duration) -> io::Result<()> {
     let mut first = None;
     while let Some(error) = workers.failure().await {
-        tracing::error!(target: "linkerd_tcp::app", error = %chain(&error), ?grace, "draining");
+        tracing::error!(target: "linkerd_tcp::app", error = %log::chain(&error), ?grace, "draining");
         let drain = drain.clone();
         // Ends with the drain.
         tokio::spawn(async move { drain.finish(grace).await });

@@ -76,16 +76,10 @@ pub fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", chain(&*error));
+            eprintln!("{}", log::chain(&*error));
             ExitCode::from(FAILED)
         }
     }
-}
-
-/// An error with what is behind it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {

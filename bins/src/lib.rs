@@ -3,6 +3,7 @@
 //! The programs under `src/bin` only read arguments and set exit statuses; everything else is here, where tests,
 //! fuzzers and the quickstart reach it.
 
+pub mod limits;
 pub mod load;
 pub mod log;
 pub mod workers;

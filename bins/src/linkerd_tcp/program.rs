@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::Bound;
 use super::Prepared;
 use super::config;
+use crate::limits;
 use crate::load;
 use crate::log;
 use crate::log::LogFormat;
@@ -96,6 +97,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         println!("{}: OK, {}", source.name, prepared.summary());
         return Ok(());
     }
+    limits::raise_descriptors();
     // The control runtime: discovery, admin, signals. It needs no threads but this one; those that read files end after
     // a while without work.
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;

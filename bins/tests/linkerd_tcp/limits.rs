@@ -1,5 +1,6 @@
 //! Limits on connections, and the time that they may take.
 
+use std::process::Command;
 use std::time::Duration;
 
 use meshlib::test_util::Echo;
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time;
 use tokio::time::Instant;
 
+use crate::process::PROGRAM;
 use crate::process::Program;
 use crate::process::SOON;
 use crate::talk;
@@ -228,5 +230,21 @@ async fn servers_of_an_absent_destination_keep_their_own_limits() {
     for (addr, limit) in program.servers().into_iter().zip([2000, 1000]) {
         let after = closed_after(addr).await.as_millis();
         assert!(after >= limit - 10 && after < limit + 250, "{after} ms and not {limit}");
+    }
+}
+
+/// With 64 descriptors there would be room for 15 of these connections, or so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_descriptors_that_are_allowed_are_used() {
+    let backend = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.yml"), fixed(&[backend.addr()], "", "")).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 64; exec \"$0\" config.yml \"$@\"", PROGRAM]);
+    let program = Program::spawn(dir, shell);
+
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(open(&program).await);
     }
 }

@@ -73,10 +73,8 @@ impl Direction {
                 if source.was_truncated() {
                     sink.withhold_close_notify();
                 }
-                // A socket whose peer has ended too is about to be closed, which says the same with one call less.
-                if !(sink_ended && sink.is_plain()) {
-                    ready!(sink.poll_shutdown(cx)).map_err(Broken::Sink)?;
-                }
+                let ended = if sink_ended { sink.poll_farewell(cx) } else { sink.poll_shutdown(cx) };
+                ready!(ended).map_err(Broken::Sink)?;
                 self.stage = Stage::Ended;
                 return Poll::Ready(Ok(()));
             }

@@ -60,11 +60,6 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Whether the payload is what travels.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self, Self::Plain(_))
-    }
-
     /// Reads payload: up to `limit` bytes of what the socket has. Zero is the end.
     pub(super) fn poll_read(
         &mut self,
@@ -109,6 +104,17 @@ impl<'a> Link<'a> {
             Self::Plain(plain) => plain.poll_shutdown(cx),
             Self::TlsServer(tls) => tls.poll_shutdown(cx),
             Self::TlsClient(tls) => tls.poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+        }
+    }
+
+    /// Says that nothing more comes to a peer that has ended too. Its socket is about to be closed, which says the same
+    /// as a shutdown with one system call less.
+    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::TlsServer(tls) => tls.poll_farewell(cx),
+            Self::TlsClient(tls) => tls.poll_farewell(cx),
             Self::Other(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
@@ -235,12 +241,16 @@ where
         send(self.tls, self.plain.socket, cx)
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.closing {
             self.closing = true;
             self.tls.send_close_notify();
         }
-        ready!(self.poll_flush(cx))?;
+        self.poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_farewell(cx))?;
         self.plain.poll_shutdown(cx)
     }
 }

@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use benches::counters;
 use benches::wire::MESSAGE;
+use futures::FutureExt;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task;
 use tokio::time;
 
-/// A listening socket. Dropping it closes the socket; accepted connections go on.
+/// A listening socket. Dropping it closes the socket; its connections go on.
 #[derive(Debug)]
 pub(crate) struct Backend {
     /// Where it listens.
     pub(crate) addr: SocketAddr,
     /// How its connections ended.
     pub(crate) ends: Arc<Ends>,
-    accepting: AbortHandle,
+    /// Ends accepting when it is dropped.
+    _accepting: oneshot::Sender<()>,
 }
 
 /// How connections ended, as the backend saw it.
@@ -86,38 +89,44 @@ impl Backend {
         let listener = socket.listen(BACKLOG)?;
         let addr = listener.local_addr()?;
         let ends = Arc::new(Ends::default());
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&ends))).abort_handle();
-        Ok(Self { addr, ends, accepting })
+        let (accepting, stopped) = oneshot::channel();
+        tokio::spawn(accept(listener, Arc::clone(&ends), stopped));
+        Ok(Self { addr, ends, _accepting: accepting })
     }
 }
 
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, ends: Arc<Ends>) {
+async fn accept(listener: TcpListener, ends: Arc<Ends>, mut stopped: oneshot::Receiver<()>) {
     loop {
-        // Only a lack of descriptors fails here; the clients report the missing answers.
-        let Ok((socket, _)) = listener.accept().await else {
-            time::sleep(Duration::from_millis(1)).await;
-            continue;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => break,
         };
-        counters::add(&ends.accepted, 1);
-        let ends = Arc::clone(&ends);
-        // Ends with the connection.
-        tokio::spawn(async move {
-            match serve(socket).await {
-                Ok(()) => counters::add(&ends.clean, 1),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    counters::add(&ends.reset, 1);
-                }
-                // Counted nowhere, which is what the runs look for.
-                Err(_) => {}
-            }
-        });
+        match accepted {
+            Ok((socket, _)) => attend(socket, &ends),
+            // Only a lack of descriptors fails here; the clients report the missing answers.
+            Err(_) => time::sleep(Duration::from_millis(1)).await,
+        }
     }
+    // To close the socket resets who waits in the kernel's queue, which is none of the program's faults.
+    while let Some(Ok((socket, _))) = task::unconstrained(listener.accept()).now_or_never() {
+        attend(socket, &ends);
+    }
+}
+
+/// Serves a connection in a task that ends with it, and counts how that was.
+fn attend(socket: TcpStream, ends: &Arc<Ends>) {
+    counters::add(&ends.accepted, 1);
+    let ends = Arc::clone(ends);
+    tokio::spawn(async move {
+        match serve(socket).await {
+            Ok(()) => counters::add(&ends.clean, 1),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                counters::add(&ends.reset, 1);
+            }
+            // Counted nowhere, which is what the runs look for.
+            Err(_) => {}
+        }
+    });
 }
 
 async fn serve(mut socket: TcpStream) -> io::Result<()> {

@@ -20,7 +20,7 @@ use crate::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Discovery failed before it had ever answered.
+    /// Discovery failed for good before it had ever answered: its stream ended with an error.
     #[error("cannot resolve {name}")]
     Resolve {
         /// The name in question.

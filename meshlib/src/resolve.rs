@@ -58,7 +58,41 @@ pub use file::Dir;
 pub use fixed::Static;
 pub use keep::Keep;
 
-/// Turns a name into a live set of endpoints.
+/// Turns a name into a live set of endpoints. A closure from the name to a [`Resolution`] is one, too.
+///
+/// # Examples
+///
+/// Reads addresses from a file every second, for names that are paths:
+///
+/// ```
+/// use std::path::PathBuf;
+/// use std::time::Duration;
+///
+/// use futures::stream;
+/// use meshlib::resolve::ResolveError;
+/// use meshlib::{Endpoint, Resolution, Resolver, Update};
+///
+/// struct Lines {
+///     every: Duration,
+/// }
+///
+/// impl Resolver<PathBuf> for Lines {
+///     fn resolve(&self, path: PathBuf) -> Resolution {
+///         let ticks = tokio::time::interval(self.every);
+///         Resolution::new(stream::unfold((path, ticks), |(path, mut ticks)| async move {
+///             ticks.tick().await;
+///             Some((read(&path).await, (path, ticks)))
+///         }))
+///     }
+/// }
+///
+/// async fn read(path: &PathBuf) -> Result<Update, ResolveError> {
+///     let text = tokio::fs::read_to_string(path).await.map_err(ResolveError::other)?;
+///     let addrs = text.lines().map(str::parse).collect::<Result<Vec<_>, _>>();
+///     let addrs = addrs.map_err(ResolveError::other)?;
+///     Ok(Update::endpoints(addrs.into_iter().map(Endpoint::new)))
+/// }
+/// ```
 pub trait Resolver<T>: Send + Sync + 'static {
     /// Starts a resolution. Cheap, never fails, does no I/O before the stream is polled.
     fn resolve(&self, target: T) -> Resolution;
@@ -82,12 +116,13 @@ where
 /// What is known about a name, as a stream of [`Update`]s or of failed attempts.
 ///
 /// Nothing yet means that nothing is known. An error is a failed attempt; what was known stays true, and the stream goes
-/// on. The end of the stream means that what was said last is final.
+/// on. The end of the stream means that what was said last is final, be it an error: [`Keep`] starts such a stream again.
+/// An update that says the same again is harmless: it costs what preparing the balancer for the set costs.
 #[must_use = "streams do nothing unless polled"]
 pub struct Resolution(BoxStream<'static, Result<Update, ResolveError>>);
 
 impl Resolution {
-    /// Boxes a stream: it is polled a few times a minute and made once per name.
+    /// Boxes a stream. It is polled by a task of the balancer, whether there are requests or not.
     pub fn new(stream: impl Stream<Item = Result<Update, ResolveError>> + Send + 'static) -> Self {
         Self(stream.boxed())
     }
@@ -188,5 +223,10 @@ impl ResolveError {
     /// An I/O error on the way to a discovery service.
     pub fn unreachable(authority: impl Into<Arc<str>>, source: io::Error) -> Self {
         Self::Unreachable { authority: authority.into(), source: Arc::new(source) }
+    }
+
+    /// An error that no other variant fits, such as that of a file.
+    pub fn other(error: impl Into<tower::BoxError>) -> Self {
+        Self::Other(Arc::from(error.into()))
     }
 }

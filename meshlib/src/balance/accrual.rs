@@ -22,7 +22,7 @@ pub struct Accrual {
     pub penalty: Backoff,
     /// How long a replica is left alone after any failure. Default: not at all.
     pub cool_down: Option<Backoff>,
-    /// The largest share of a set that may be ejected. Default 1: all of it, which counts as none of it.
+    /// The largest share of a set that may be ejected. Default 1: all of it. When all are, they are used all the same.
     pub max_ejected: f64,
 }
 
@@ -38,14 +38,14 @@ pub enum Policy {
     SuccessRate {
         /// The lowest rate that is good enough, between 0 and 1.
         rate: f64,
-        /// How many requests the average looks back; none is judged before.
+        /// How many requests the average looks back; a replica that has had fewer is not judged.
         requests: u32,
     },
     /// A success rate below `rate`, as a moving average over about so much time.
     Windowed {
         /// The lowest rate that is good enough, between 0 and 1.
         rate: f64,
-        /// How far the average looks back; none is judged before.
+        /// How far the average looks back; a replica that has been used for less is not judged.
         window: Duration,
     },
 }

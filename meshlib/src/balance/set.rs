@@ -80,10 +80,18 @@ impl ReplicaSet {
         Some((first, (first + fastrand::usize(1..n)) % n))
     }
 
-    /// A usable replica, for a balancer whose own choice is not: the first from a random start, replicas without weight
-    /// last. If all usable ones have failed lately, one of those.
+    /// A [usable](Replica::usable) replica, for a balancer whose own choice is not: the first from a random start, replicas
+    /// without weight last.
     pub fn any_usable(&self, hints: &Hints<'_>) -> Option<&Replica> {
-        self.scan(|replica| replica.usable(hints)).or_else(|| self.scan(|replica| replica.last_resort(hints)))
+        self.scan(|replica| replica.usable(hints))
+    }
+
+    /// Where none is usable, one that is closed for its failures and may be tried all the same.
+    pub(super) fn last_resort(&self, hints: &Hints<'_>) -> Option<&Replica> {
+        if self.replicas().iter().any(|replica| replica.usable(hints)) {
+            return None;
+        }
+        self.scan(|replica| replica.last_resort(hints))
     }
 
     fn scan(&self, usable: impl Fn(&Replica) -> bool) -> Option<&Replica> {

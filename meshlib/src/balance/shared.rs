@@ -30,6 +30,7 @@ use crate::error::Unavailable;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::resolve::Resolution;
+use crate::resolve::ResolveError;
 use crate::resolve::Update;
 
 /// The state behind a balancer.
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub(super) turn: Arc<Semaphore>,
     pub(super) waiters: AtomicUsize,
     resolution: Mutex<Option<Resolution>>,
+    /// Why discovery ended before it said anything, if it did and said why.
+    failure: OnceLock<ResolveError>,
     task: OnceLock<AbortHandle>,
 }
 
@@ -116,6 +119,7 @@ impl Shared {
             turn: Arc::new(Semaphore::new(1)),
             waiters: AtomicUsize::new(0),
             resolution: Mutex::new(Some(resolution)),
+            failure: OnceLock::new(),
             task: OnceLock::new(),
         })
     }
@@ -136,9 +140,8 @@ impl Shared {
         }
         // Whoever loses a replica on probation to another caller looks again; few are on probation at a time.
         for _ in 0..=snapshot.set.replicas().len().min(8) {
-            let Some(replica) = snapshot.picker.pick(hints) else {
-                break;
-            };
+            let picked = snapshot.picker.pick(hints).or_else(|| snapshot.set.last_resort(hints));
+            let Some(replica) = picked else { break };
             if replica.claim(&self.accrual) {
                 return Ok(replica.clone());
             }
@@ -173,7 +176,13 @@ impl Shared {
     }
 
     pub(super) fn error(&self, reason: Unavailable) -> Error {
-        Error::Unavailable { name: Arc::clone(&self.name), reason }
+        let name = Arc::clone(&self.name);
+        match self.failure.get() {
+            Some(source) if reason == Unavailable::Unresolved => {
+                Error::Resolve { name, source: Box::new(source.clone()) }
+            }
+            _ => Error::Unavailable { name, reason },
+        }
     }
 
     pub(super) fn succeeded(&self, replica: &Replica) {
@@ -223,9 +232,12 @@ impl Shared {
     }
 
     /// The resolution said its last. What was known stays; if nothing was, nothing will be.
-    fn ended(&self) {
+    fn ended(&self, error: Option<ResolveError>) {
         let snapshot = self.snapshot.load();
         if snapshot.state == State::Pending {
+            if let Some(error) = error {
+                self.failure.get_or_init(|| error);
+            }
             let set = snapshot.set.clone();
             let picker = self.balancer.prepare(&set);
             self.snapshot.store(Arc::new(Snapshot { state: State::Ended, set, picker, at: Instant::now() }));
@@ -246,6 +258,7 @@ impl Drop for Shared {
 async fn follow(shared: Weak<Shared>, resolution: Option<Resolution>) {
     let Some(mut resolution) = resolution else { return };
     let mut failing: Option<String> = None;
+    let mut last = None;
     while let Some(item) = resolution.next().await {
         let Some(shared) = shared.upgrade() else { return };
         match item {
@@ -265,11 +278,12 @@ async fn follow(shared: Weak<Shared>, resolution: Option<Resolution>) {
                     failing = Some(cause);
                 }
                 shared.observer.on(&Event::Resolved { name: &shared.name, result: Err(&error) });
+                last = Some(error);
             }
         }
     }
     if let Some(shared) = shared.upgrade() {
-        shared.ended();
+        shared.ended(last);
     }
 }
 

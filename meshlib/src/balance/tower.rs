@@ -43,19 +43,39 @@ use crate::session::To;
 /// tower's `PendingRequests` and `PeakEwma`, or anything whose load is a number in [`Weighted`]. An endpoint whose weight
 /// or metadata changed is inserted again, which makes a new service. Failed attempts are logged and keep the set.
 ///
+/// tower's balancer neither leaves failing endpoints alone nor tries another one: an endpoint that refuses looks idle and
+/// attracts requests. Where endpoints may fail use [`BalanceLayer`](super::BalanceLayer).
+///
 /// # Examples
 ///
 /// ```
 /// use meshlib::balance::Changes;
 /// use meshlib::{Endpoint, Resolver, Static};
-/// use tower::load::{CompleteOnResponse, PendingRequests};
+/// use meshlib::{Io, Session, TcpConnector, To};
+/// use tower::Service;
+/// use tower::load::{PendingRequests, TrackCompletion};
+///
+/// /// A connection counts until it is closed.
+/// #[derive(Clone)]
+/// struct UntilClosed;
+///
+/// impl<H: Send + 'static> TrackCompletion<H, Io> for UntilClosed {
+///     type Output = Io;
+///
+///     fn track_completion(&self, handle: H, mut io: Io) -> Io {
+///         io.hold(handle);
+///         io
+///     }
+/// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let resolution = Static::new(["10.0.0.1:80".parse()?]).resolve("web");
 /// let discover = Changes::new(resolution, |endpoint: &Endpoint| {
-///     let addr = endpoint.addr;
-///     let connect = tower::service_fn(move |_: ()| tokio::net::TcpStream::connect(addr));
-///     PendingRequests::new(connect, CompleteOnResponse::default())
+///     let endpoint = endpoint.clone();
+///     let connect = tower::service_fn(move |session: Session| {
+///         TcpConnector::default().call(To::new(endpoint.clone(), session))
+///     });
+///     PendingRequests::new(connect, UntilClosed)
 /// });
 /// let balance = tower::balance::p2c::Balance::new(discover);
 /// # let _ = balance;
@@ -181,7 +201,7 @@ where
             let change = poll_fn(|cx| discover.as_mut().poll_discover(cx)).await?;
             let item = match change {
                 Ok(change) => Ok(services.apply(change)),
-                Err(error) => Err(crate::resolve::ResolveError::Other(Arc::from(error.into()))),
+                Err(error) => Err(crate::resolve::ResolveError::other(error)),
             };
             Some((item, (discover, services)))
         },

@@ -10,9 +10,12 @@ use meshlib::Session;
 use meshlib::Static;
 use meshlib::TcpConnector;
 use meshlib::backoff::Backoff;
+use meshlib::balance;
 use meshlib::balance::Accrual;
 use meshlib::balance::Attempts;
+use meshlib::balance::Hints;
 use meshlib::balance::Policy;
+use meshlib::balance::ReplicaSet;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::Waiting;
 use meshlib::observe::Event;
@@ -206,4 +209,24 @@ async fn an_attempt_whose_caller_goes_away_is_abandoned() {
     assert!(late.is_err());
     assert_eq!(*observer.0.lock().unwrap(), ["attempt", "done", "attempt", "abandoned"]);
     assert_eq!(connect.view().state().unwrap().replicas.replicas()[0].in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_have_failed_a_balancer_of_ones_own_need_not_think_of_it() {
+    let network = Flaky::new(Memory::default().connector());
+    let first_usable = balance::from_fn(|set: &ReplicaSet, hints: &Hints<'_>| {
+        set.replicas().iter().position(|replica| replica.usable(hints))
+    });
+    let connect = BalanceLayer::new(Static::new([addr(1)]), "web")
+        .balancer(first_usable)
+        .accrual(Accrual::new(Policy::Consecutive(1)))
+        .layer(network.clone());
+    network.fail_next(1);
+    connect.clone().oneshot(Session::default()).await.unwrap_err();
+    let state = || connect.view().state().unwrap().replicas.replicas()[0].state();
+    assert_eq!(state(), ReplicaState::Ejected);
+
+    connect.clone().oneshot(Session::default()).await.expect("it is tried nevertheless");
+
+    assert_eq!(state(), ReplicaState::Ready);
 }

@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::stream;
 use meshlib::BalanceLayer;
 use meshlib::Error;
 use meshlib::Phase;
+use meshlib::Resolution;
 use meshlib::Session;
 use meshlib::Static;
 use meshlib::Unavailable;
@@ -19,6 +21,7 @@ use meshlib::balance::Attempts;
 use meshlib::balance::Hints;
 use meshlib::balance::ReplicaSet;
 use meshlib::balance::Waiting;
+use meshlib::resolve::ResolveError;
 use meshlib::test_util::Flaky;
 use meshlib::test_util::Scripted;
 use tokio::task::JoinSet;
@@ -67,6 +70,19 @@ async fn failed_attempts_of_discovery_are_waited_out_and_keep_the_set() {
     time::sleep(SECOND).await;
 
     connect.oneshot(Session::default()).await.expect("the last good set stays in force");
+}
+
+#[tokio::test]
+async fn a_resolution_that_ends_in_failure_says_why() {
+    let failing = |_: &str| {
+        let error = ResolveError::other("no such zone");
+        Resolution::new(stream::iter([Err(error)]))
+    };
+    let connect = BalanceLayer::new(failing, "web").layer(Memory::default().connector());
+
+    let error = connect.oneshot(Session::default()).await.unwrap_err();
+
+    assert_eq!(error.chain().to_string(), "cannot resolve web: no such zone");
 }
 
 #[tokio::test(start_paused = true)]

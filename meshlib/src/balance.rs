@@ -15,7 +15,8 @@
 //!
 //! # Examples
 //!
-//! A balancer of one's own: always the lowest address that can be used.
+//! A balancer of one's own: always the lowest address that can be used. (As a type it would implement [`Balancer`], whose
+//! picker keeps a clone of the set.)
 //!
 //! ```
 //! use meshlib::balance::{self, Hints, ReplicaSet};
@@ -83,8 +84,36 @@ pub use wait::CrowdGate;
 pub use wait::Waiting;
 
 /// How to choose among replicas. Asked once per set, off the request's path.
+///
+/// # Examples
+///
+/// The fewest pieces of work in flight, whatever the weights:
+///
+/// ```
+/// use meshlib::balance::{Balancer, Hints, Picker, Replica, ReplicaSet};
+///
+/// struct Fewest;
+///
+/// impl Balancer for Fewest {
+///     fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker> {
+///         Box::new(Pick(replicas.clone()))
+///     }
+/// }
+///
+/// struct Pick(ReplicaSet);
+///
+/// impl Picker for Pick {
+///     fn pick(&self, hints: &Hints<'_>) -> Option<&Replica> {
+///         let usable = self.0.replicas().iter().filter(|replica| replica.usable(hints));
+///         usable.min_by_key(|replica| (replica.in_flight(), replica.endpoint().addr))
+///     }
+/// }
+/// ```
 pub trait Balancer: Send + Sync + 'static {
     /// Prepares whatever makes picking from this set cheap: tiers, classes, a schedule.
+    ///
+    /// Called for each update of discovery, not when replicas fail or recover: that a picker sees in
+    /// [`Replica::usable`].
     fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker>;
 
     /// Whether the time that replicas take to answer must be measured. Default: no, which saves reading the clock.
@@ -95,9 +124,11 @@ pub trait Balancer: Send + Sync + 'static {
 
 /// Chooses one replica of the set it was prepared for.
 ///
-/// A pure decision, called once per attempt: no waiting, no I/O, no lock.
+/// A pure decision, called once per attempt: no waiting, no I/O, no lock. Several may be made at a time, before the work of
+/// any is counted.
 pub trait Picker: Send + Sync + 'static {
-    /// The chosen replica, or `None` if nothing may be used.
+    /// The chosen replica, or `None` if nothing may be used. If no replica at all is [usable](Replica::usable) because
+    /// all have failed, one of these is tried nevertheless.
     fn pick(&self, hints: &Hints<'_>) -> Option<&Replica>;
 }
 

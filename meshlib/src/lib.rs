@@ -66,6 +66,14 @@
 //! | `test-util` | no | the `test_util` module |
 //! | `full` | no | all but `ring` and `test-util` |
 //!
+//! # Logs
+//!
+//! Through [`tracing`], with targets that begin with `meshlib`; install a subscriber to see them. What somebody should
+//! look at is `warn` (discovery fails, an endpoint is left alone, descriptors are used up), that it works again is `info`,
+//! and what happens to single connections and attempts is `debug`: an [`Observer`](observe::Observer) counts those.
+//!
+//! # What it leaves alone
+//!
 //! A feature adds API and never changes behaviour. The library takes nothing that is process-wide: no default crypto
 //! provider, no metrics registry, no environment variable, no thread, and no signal handler unless
 //! [`Drain::on_signals`] is called. Its tasks run on the caller's tokio runtime and end with their last handle.

@@ -36,7 +36,8 @@ const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// Connects each accepted connection to a server and copies bytes both ways.
 ///
-/// Nothing is ever written to a client on the proxy's own account: when no server can be had it is closed. A client that
+/// Nothing is ever written to a client on the proxy's own account: when no server can be had it is closed, which it sees
+/// as a reset if it had sent something. A client that
 /// resets its connection while it waits for a server is forgotten at once; one that closes it, a second later, since it
 /// may be half closed only.
 ///
@@ -44,12 +45,14 @@ const HALF_CLOSED: Duration = Duration::from_secs(1);
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
 /// use meshlib::{BalanceLayer, Drain, Server, Static, TcpConnector, TcpProxy};
 /// use tower::Layer;
 ///
 /// let backends = Static::new(["127.0.0.1:9001".parse()?, "127.0.0.1:9002".parse()?]);
 /// let connect = BalanceLayer::new(backends, "backends").layer(TcpConnector::default());
-/// Server::bind("[::]:7474").await?.serve(TcpProxy::new(connect), Drain::on_signals()).await?;
+/// let proxy = TcpProxy::new(connect).connect_within(Some(Duration::from_secs(5)));
+/// Server::bind("[::]:7474").await?.serve(proxy, Drain::on_signals()).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -118,6 +118,8 @@ impl Attempts {
 }
 
 /// Balances requests over the endpoints of a name; `K` says when a request's work has ended.
+///
+/// Makes one balancer: the resolution belongs to it, and a second one would find nothing. Clone the balancer instead.
 #[must_use = "layers do nothing unless applied"]
 pub struct BalanceLayer<K = UntilEnd> {
     name: Arc<str>,
@@ -152,7 +154,27 @@ impl BalanceLayer {
     /// Balances over the endpoints of one name: [`LeastLoaded`], five failures in a row eject, two attempts.
     ///
     /// The name is what the resolver is asked for and what errors and metrics call it. The resolution starts with the
-    /// first request, or with [`Balance::start`].
+    /// first request, or with [`Balance::start`], and is followed by a task of its own from then on. Requests wait for its
+    /// first [`Update`](crate::Update) without limit, and an error is none: put a [`TimeoutLayer`](crate::TimeoutLayer)
+    /// around the balancer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use meshlib::{BalanceLayer, Static, TcpConnector, TimeoutLayer};
+    /// use tower::ServiceBuilder;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let replicas = Static::new(["10.0.0.1:80".parse()?, "10.0.0.2:80".parse()?]);
+    /// let connect = ServiceBuilder::new()
+    ///     .layer(TimeoutLayer::connect(Duration::from_secs(5)))
+    ///     .layer(BalanceLayer::new(replicas, "web"))
+    ///     .service(TcpConnector::default());
+    /// # let _ = connect;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new<T: fmt::Display>(resolver: impl Resolver<T>, name: T) -> Self {
         let label = name.to_string().into();
         let resolution = std::sync::Mutex::new(Some(resolver.resolve(name)));
@@ -241,8 +263,6 @@ impl<K> fmt::Debug for BalanceLayer<K> {
 impl<S, K: Clone> Layer<S> for BalanceLayer<K> {
     type Service = Balance<S, K>;
 
-    /// A layer is applied once: the resolution it was made with belongs to the first balancer, and a second one would
-    /// find nothing. Clone the balancer instead.
     fn layer(&self, inner: S) -> Balance<S, K> {
         let resolution = self.resolution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let resolution = resolution.unwrap_or_else(|| Resolution::new(futures::stream::empty()));

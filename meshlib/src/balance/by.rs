@@ -15,12 +15,12 @@ use tower::load::TrackCompletion;
 
 use super::Balancer;
 use super::accrual::Accrual;
-use super::layer::Attempts;
-use super::layer::BalanceFuture;
+use super::attempts::Attempts;
+use super::attempts::Replay;
+use super::future::BalanceFuture;
 use super::layer::Options;
-use super::layer::Replay;
-use super::layer::UntilEnd;
 use super::set::InFlight;
+use super::track::UntilEnd;
 use super::wait::Waiting;
 use crate::error::Error;
 use crate::observe::Observer;

@@ -25,8 +25,8 @@ use tower::discover::Discover;
 use tower::load::Load;
 use tower::util::Oneshot;
 
-use super::layer::Balance;
 use super::layer::Options;
+use super::service::Balance;
 use super::set::Cost;
 use crate::endpoint::Endpoint;
 use crate::endpoint::EndpointKey;

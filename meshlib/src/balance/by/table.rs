@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::time;
 use tokio::time::Instant;
 
-use crate::balance::layer::Balance;
 use crate::balance::layer::Options;
+use crate::balance::service::Balance;
 use crate::error::Error;
 use crate::error::Refusal;
 use crate::resolve::Resolver;

@@ -44,6 +44,15 @@ pub enum Error {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The endpoint cannot be connected to from the client's address.
+    #[cfg(feature = "tproxy")]
+    #[error("cannot connect to {addr} from the client's address")]
+    Source {
+        /// The endpoint.
+        addr: SocketAddr,
+        /// Why not.
+        source: Box<crate::tproxy::SourceError>,
+    },
     /// No encrypted connection came about.
     #[error("TLS with {side} {addr} failed")]
     Tls {
@@ -91,6 +100,8 @@ impl Error {
             Self::Resolve { .. } | Self::Unavailable { .. } => Fault::Discovery,
             Self::Connect { source, .. } if is_local(source) => Fault::Local,
             Self::Connect { .. } => Fault::Server,
+            #[cfg(feature = "tproxy")]
+            Self::Source { .. } => Fault::Local,
             Self::Tls { side, .. } | Self::Forward { side, .. } => side.fault(),
             Self::Timeout { phase, .. } => phase.fault(),
             Self::Refused(_) => Fault::Local,
@@ -104,6 +115,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. } => true,
+            #[cfg(feature = "tproxy")]
+            Self::Source { .. } => true,
             Self::Tls { side, .. } => *side == Side::Server,
             Self::Timeout { phase, .. } => matches!(phase, Phase::Connect | Phase::ServerHandshake),
             #[cfg(feature = "http")]
@@ -128,13 +141,14 @@ impl From<BoxError> for Error {
     }
 }
 
-/// Out of descriptors, ports or memory: not the endpoint's doing.
+/// Out of descriptors, ports or memory, or a source address that does not fit: not the endpoint's doing.
 fn is_local(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::AddrNotAvailable
             | io::ErrorKind::AddrInUse
             | io::ErrorKind::OutOfMemory
+            | io::ErrorKind::InvalidInput
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::QuotaExceeded
     ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))

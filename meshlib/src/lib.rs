@@ -49,6 +49,7 @@
 //! | `http` | HTTP/1.1 server, client and admin router (feature `http`) |
 //! | `dtab` | paths and prefixes (feature `dtab`) |
 //! | `config` | configuration pieces (feature `config`) |
+//! | `tproxy` | taking connections that were meant for others, connecting from the client's address (feature `tproxy`) |
 //! | `test_util` | certificates, servers, resolvers for tests (feature `test-util`) |
 //!
 //! # Features
@@ -63,6 +64,7 @@
 //! | `dtab` | no | the `dtab` module |
 //! | `config` | no | the `config` module |
 //! | `prometheus` | no | `observe::prometheus` |
+//! | `tproxy` | no | the `tproxy` module (Linux) |
 //! | `test-util` | no | the `test_util` module |
 //! | `full` | no | all but `ring` and `test-util` |
 //!
@@ -96,6 +98,8 @@ pub mod dtab;
 pub mod http;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+#[cfg(feature = "tproxy")]
+pub mod tproxy;
 
 mod drain;
 mod endpoint;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::task::Context;
 use std::task::Poll;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use socket2::Domain;
 use socket2::Protocol;
+#[cfg(feature = "tproxy")]
+use socket2::SockRef;
 use socket2::Socket;
 use socket2::TcpKeepalive;
 use socket2::Type;
@@ -19,6 +22,10 @@ use tokio::net::ToSocketAddrs;
 use tokio::net::lookup_host;
 
 use crate::session::Session;
+#[cfg(feature = "tproxy")]
+use crate::tproxy;
+#[cfg(feature = "tproxy")]
+use crate::tproxy::Intercept;
 
 /// Options of a listening socket and of the sockets it accepts.
 #[derive(Clone, Debug)]
@@ -36,6 +43,9 @@ pub struct ListenOptions {
     pub user_timeout: Option<Duration>,
     /// Whether an IPv6 socket refuses IPv4. Default false: `[::]:80` takes both.
     pub only_v6: bool,
+    /// How connections that were meant for others come here. Default: they do not.
+    #[cfg(feature = "tproxy")]
+    pub intercept: Option<Intercept>,
 }
 
 impl Default for ListenOptions {
@@ -47,6 +57,8 @@ impl Default for ListenOptions {
             keepalive: Some(Duration::from_secs(60)),
             user_timeout: None,
             only_v6: false,
+            #[cfg(feature = "tproxy")]
+            intercept: None,
         }
     }
 }
@@ -86,6 +98,14 @@ impl ListenOptions {
         self.only_v6 = only;
         self
     }
+
+    /// Says how connections that were meant for others come here.
+    #[cfg(feature = "tproxy")]
+    #[must_use]
+    pub fn with_intercept(mut self, how: Option<Intercept>) -> Self {
+        self.intercept = how;
+        self
+    }
 }
 
 /// A listening TCP socket that knows the facts about what it accepts.
@@ -93,6 +113,8 @@ impl ListenOptions {
 pub struct Listener {
     inner: TcpListener,
     local: SocketAddr,
+    #[cfg(feature = "tproxy")]
+    intercept: Option<Intercept>,
 }
 
 impl Listener {
@@ -105,6 +127,9 @@ impl Listener {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for addr in lookup_host(addr).await? {
             match Self::open(addr, options).and_then(Self::from_std) {
+                #[cfg(feature = "tproxy")]
+                Ok(listener) => return listener.intercepting(options.intercept),
+                #[cfg(not(feature = "tproxy"))]
                 Ok(listener) => return Ok(listener),
                 Err(error) => last = error,
             }
@@ -121,6 +146,10 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(options.only_v6)?;
+        }
+        #[cfg(feature = "tproxy")]
+        if options.intercept == Some(Intercept::Tproxy) {
+            tproxy::socket::set_transparent(&socket, addr)?;
         }
         // An address in TIME_WAIT after a restart is not taken.
         socket.set_reuse_address(true)?;
@@ -153,7 +182,33 @@ impl Listener {
         listener.set_nonblocking(true)?;
         let inner = TcpListener::from_std(listener)?;
         let local = inner.local_addr()?;
-        Ok(Self { inner, local })
+        Ok(Self {
+            inner,
+            local,
+            #[cfg(feature = "tproxy")]
+            intercept: None,
+        })
+    }
+
+    /// Takes what it accepts for connections that were meant for others, and gives each session its
+    /// [original destination](Session::original_dst). [`bind`](Self::bind) does this by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the socket lacks what this way needs: the kernel drops what [`Intercept::Tproxy`] brings to a socket that is not
+    /// transparent, without a word.
+    #[cfg(feature = "tproxy")]
+    pub fn intercepting(mut self, how: Option<Intercept>) -> io::Result<Self> {
+        if how == Some(Intercept::Tproxy)
+            && !tproxy::socket::is_transparent(&SockRef::from(&self.inner), self.local)?
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the listening socket is not transparent",
+            ));
+        }
+        self.intercept = how;
+        Ok(self)
     }
 
     /// Where it listens.
@@ -177,6 +232,13 @@ impl Listener {
     /// Like [`accept`](Self::accept); wakes the task of the latest call.
     pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Session)>> {
         let (stream, peer) = ready!(self.inner.poll_accept(cx))?;
+        #[cfg(feature = "tproxy")]
+        if let Some(how) = self.intercept {
+            let local = canonical(stream.local_addr()?);
+            let mut session = Session::accepted(canonical(peer), local);
+            session.original_dst = how.original_dst(&stream, local, self.local);
+            return Poll::Ready(Ok((stream, session)));
+        }
         let local = if self.local.ip().is_unspecified() { stream.local_addr()? } else { self.local };
         Poll::Ready(Ok((stream, Session::accepted(canonical(peer), canonical(local)))))
     }
@@ -184,5 +246,9 @@ impl Listener {
 
 /// An IPv4 address that arrived on an IPv6 socket, as what it is.
 fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    match addr.ip().to_canonical() {
+        // Anything else keeps its scope.
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
+        IpAddr::V6(_) => addr,
+    }
 }

@@ -19,7 +19,8 @@ pub struct Session {
     pub peer: Option<SocketAddr>,
     /// The local address the connection arrived at.
     pub local: Option<SocketAddr>,
-    /// Where the client wanted to go before it was redirected to us.
+    /// Where the client wanted to go before it was redirected to us. `None`: nowhere else, or the listener does not
+    /// [intercept](crate::ListenOptions).
     pub original_dst: Option<SocketAddr>,
     /// The server name of its TLS hello, in lower case. Set by a [`TlsLayer`](crate::TlsLayer) that terminated TLS or
     /// [looked at the first bytes](crate::tls::Inspect), whether or not it then passed them on as they are.

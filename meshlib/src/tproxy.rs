@@ -50,6 +50,7 @@ use socket2::Type;
 use tokio::net::TcpStream;
 
 mod local;
+pub mod rules;
 pub(crate) mod socket;
 mod source;
 

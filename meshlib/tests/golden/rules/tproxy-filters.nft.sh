@@ -1,0 +1,33 @@
+# apply
+ip -4 route replace local 0.0.0.0/0 dev lo table 100
+out=$(ip -4 rule add pref 7089 fwmark 0x1/0x1 lookup 100 2>&1) || case $out in *'File exists'*) ;; *) echo "$out" >&2; exit 1 ;; esac
+out=$(ip -4 rule add pref 7089 iif lo from 127.0.0.0/8 lookup 100 2>&1) || case $out in *'File exists'*) ;; *) echo "$out" >&2; exit 1 ;; esac
+ip -6 route replace local ::/0 dev lo table 100
+out=$(ip -6 rule add pref 7089 fwmark 0x1/0x1 lookup 100 2>&1) || case $out in *'File exists'*) ;; *) echo "$out" >&2; exit 1 ;; esac
+out=$(ip -6 rule add pref 7089 iif lo from ::1/128 lookup 100 2>&1) || case $out in *'File exists'*) ;; *) echo "$out" >&2; exit 1 ;; esac
+nft -f - <<'END'
+table inet meshlib_tproxy
+delete table inet meshlib_tproxy
+table inet meshlib_tproxy {
+  chain out {
+    type route hook output priority mangle; policy accept;
+    meta l4proto tcp meta mark & 0x00000001 == 0x00000001 ct mark set ct mark | 0x00000001
+    meta l4proto tcp ct mark & 0x00000001 == 0x00000001 meta mark set meta mark | 0x00000001
+  }
+  chain pre {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "lo" return
+    iifname != "eth0" return
+    fib daddr type != local return
+    meta l4proto tcp ct direction reply accept
+    ip saddr { 10.0.0.0/8, 192.0.2.1 } return
+    ip6 saddr fd00::/8 return
+    tcp dport 9990 return
+    meta nfproto ipv4 tcp dport { 80, 443, 8000-8010 } tproxy ip to :5000 accept
+    meta nfproto ipv6 tcp dport { 80, 443, 8000-8010 } tproxy ip6 to :5001 accept
+  }
+}
+END
+# tidy
+# release
+nft flush chain inet meshlib_tproxy pre 2>/dev/null || :

@@ -3,6 +3,7 @@
 //! `UPDATE_GOLDEN=1` writes the files again.
 
 #![cfg(feature = "tproxy")]
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
 use std::env;
 use std::fs;

@@ -1,11 +1,13 @@
-//! Log lines on stderr, chosen by `RUST_LOG`.
+//! Log lines on stderr or stdout, chosen by `RUST_LOG`.
 
 use std::env;
 use std::io;
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,23 +20,79 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where lines go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogOutput {
+    /// Beside the results, which are on stdout.
+    #[default]
+    Stderr,
+    /// Where a tool prints nothing else.
+    Stdout,
+}
+
+/// What a tool logs, how and where.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// The target named after the tool, which stands for everything that works on the tool's behalf.
+    pub tool: &'static str,
+    /// How lines look. Default: text.
+    pub format: LogFormat,
+    /// Where they go. Default: stderr.
+    pub output: LogOutput,
+    /// What the tool logs while `RUST_LOG` is unset. Default: errors only, as is always so for everything else.
+    pub level: Level,
+}
+
+impl LogOptions {
+    /// The defaults for a tool.
+    pub fn new(tool: &'static str) -> Self {
+        Self { tool, format: LogFormat::default(), output: LogOutput::default(), level: Level::ERROR }
+    }
+
+    /// Sets how lines look.
+    #[must_use]
+    pub fn with_format(mut self, format: LogFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Sets where lines go.
+    #[must_use]
+    pub fn with_output(mut self, output: LogOutput) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// Sets what is logged while `RUST_LOG` is unset.
+    #[must_use]
+    pub fn with_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+}
+
 /// Starts logging for the whole process, once.
 ///
-/// `RUST_LOG` is a comma list of `target=level`, `target` or `level`; unset means errors only. The target named after the
-/// tool stands for everything that works on the tool's behalf: `linkerd_tcp=info` shows the library's lines too.
-pub fn start(tool: &str, format: LogFormat) {
-    let spec = env::var("RUST_LOG").unwrap_or_default();
+/// `RUST_LOG` is a comma list of `target=level`, `target` or `level`. The target named after the tool stands for
+/// everything that works on the tool's behalf: `linkerd_tcp=info` shows the library's lines too.
+pub fn start(options: &LogOptions) {
+    let spec = env::var("RUST_LOG").unwrap_or_else(|_| format!("{}={}", options.tool, options.level));
     let (directives, regex) = match spec.split_once('/') {
         Some((directives, regex)) => (directives, Some(regex)),
         None => (spec.as_str(), None),
     };
-    let (filter, bad) = filter(directives, tool);
-    let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match format {
+    let (filter, bad) = filter(directives, options.tool);
+    let (writer, terminal) = match options.output {
+        LogOutput::Stderr => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal()),
+        LogOutput::Stdout => (BoxMakeWriter::new(io::stdout), io::stdout().is_terminal()),
+    };
+    let builder = fmt().with_env_filter(filter).with_writer(writer);
+    let started = match options.format {
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
         LogFormat::Text => {
-            let colour =
-                io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             builder.with_ansi(colour).try_init()
         }
     };

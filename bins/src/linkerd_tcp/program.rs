@@ -17,6 +17,7 @@ use crate::limits;
 use crate::load;
 use crate::log;
 use crate::log::LogFormat;
+use crate::log::LogOptions;
 
 /// The status for everything that goes wrong, as the original had it for misuse.
 const FAILED: u8 = 1;
@@ -73,7 +74,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
         }
     };
-    log::start("linkerd_tcp", args.log_format);
+    log::start(&LogOptions::new("linkerd_tcp").with_format(args.log_format));
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

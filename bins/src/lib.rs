@@ -8,5 +8,7 @@ pub mod load;
 pub mod log;
 pub mod workers;
 
+#[cfg(feature = "echo-server")]
+pub mod echo_server;
 #[cfg(feature = "linkerd-tcp")]
 pub mod linkerd_tcp;

@@ -9,16 +9,18 @@ use crate::session::Session;
 use crate::session::To;
 
 mod direct;
+mod proxy_header;
 mod spare;
-
 mod tcp;
 mod timeout;
 
 pub use direct::Direct;
 pub use direct::DirectLayer;
+pub use proxy_header::ProxyHeader;
+pub use proxy_header::ProxyHeaderLayer;
+pub use proxy_header::WithProxyHeader;
 pub use spare::Spare;
 pub use spare::SpareLayer;
-
 pub use tcp::SocketOptions;
 pub use tcp::TcpConnector;
 pub use timeout::Timeout;

@@ -66,14 +66,19 @@ pub struct TcpProxy<C> {
 struct Settings {
     forward: ForwardOptions,
     connect_within: Option<Duration>,
+    reset_unserved: bool,
     observer: Arc<dyn Observer>,
 }
 
 impl<C> TcpProxy<C> {
     /// Connects with `connect`, forwards with the default options, without a deadline.
     pub fn new(connect: C) -> Self {
-        let settings =
-            Settings { forward: ForwardOptions::default(), connect_within: None, observer: Arc::new(()) };
+        let settings = Settings {
+            forward: ForwardOptions::default(),
+            connect_within: None,
+            reset_unserved: false,
+            observer: Arc::new(()),
+        };
         Self { connect, settings: Arc::new(settings) }
     }
 
@@ -88,6 +93,14 @@ impl<C> TcpProxy<C> {
     #[must_use]
     pub fn connect_within(mut self, limit: Option<Duration>) -> Self {
         Arc::make_mut(&mut self.settings).connect_within = limit;
+        self
+    }
+
+    /// Says whether a client is reset when no server can be had, so that it cannot take the end for an answer. Default:
+    /// no, it is closed.
+    #[must_use]
+    pub fn reset_unserved(mut self, reset: bool) -> Self {
+        Arc::make_mut(&mut self.settings).reset_unserved = reset;
         self
     }
 
@@ -139,6 +152,9 @@ impl Settings {
                 Ok((client, server))
             }
             Err(error) => {
+                if self.reset_unserved {
+                    client.reset_on_close();
+                }
                 self.observer.on(&Event::NotOpened { error: &error });
                 Err(error)
             }

@@ -6,9 +6,12 @@
 pub mod limits;
 pub mod load;
 pub mod log;
+pub mod units;
 pub mod workers;
 
 #[cfg(feature = "echo-server")]
 pub mod echo_server;
 #[cfg(feature = "linkerd-tcp")]
 pub mod linkerd_tcp;
+#[cfg(feature = "tproxy-poc")]
+pub mod tproxy_poc;

@@ -146,7 +146,10 @@ mod tests {
     fn the_first_form_is_a_line() {
         let line = |session: &Session| String::from_utf8(ProxyHeader::V1.header(session)).unwrap();
 
-        assert_eq!(line(&session("10.0.0.1:40000", "10.0.0.2:80")), "PROXY TCP4 10.0.0.1 10.0.0.2 40000 80\r\n");
+        assert_eq!(
+            line(&session("10.0.0.1:40000", "10.0.0.2:80")),
+            "PROXY TCP4 10.0.0.1 10.0.0.2 40000 80\r\n"
+        );
         assert_eq!(line(&session("[fd77::2]:1", "[fd77::3]:2")), "PROXY TCP6 fd77::2 fd77::3 1 2\r\n");
         assert_eq!(line(&session("10.0.0.1:1", "[fd77::3]:2")), "PROXY UNKNOWN\r\n");
         assert_eq!(line(&Session::default()), "PROXY UNKNOWN\r\n");

@@ -1,0 +1,33 @@
+//! `tproxy-poc`: a sidecar that takes what is meant for its pod's server, and connects to it from the client's address.
+//!
+//! Arguments become a [`plan`] or are refused; rules are set by running the commands that the library writes, when the
+//! sockets listen already; then workers serve until a signal ends it and the rules go again.
+
+mod args;
+mod commands;
+mod loops;
+mod metrics;
+mod pages;
+mod plan;
+mod privileges;
+mod program;
+mod rules;
+mod serve;
+mod upstream;
+mod wire;
+
+pub use program::main;
+
+/// Why the program ends without having done what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// It was asked for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// It lacks a privilege.
+    #[error("{0}")]
+    Privilege(String),
+    /// Something went wrong.
+    #[error("{0}")]
+    Runtime(String),
+}

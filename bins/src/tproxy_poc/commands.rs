@@ -1,0 +1,68 @@
+//! Handling rules without running the proxy.
+
+use std::process::ExitCode;
+
+use meshlib::tproxy::rules::Command;
+use meshlib::tproxy::rules::Tool;
+use meshlib::tproxy::rules::remove;
+
+use super::Failure;
+use super::args::InterceptArgs;
+use super::args::RulesCommand;
+use super::args::ToolArg;
+use super::plan;
+use super::plan::Plan;
+use super::privileges;
+use super::rules;
+
+/// The status for rules that differ.
+const DIFFERENT: u8 = 1;
+
+pub(super) fn handle(args: &InterceptArgs, command: RulesCommand) -> Result<ExitCode, Failure> {
+    match command {
+        RulesCommand::Print { remove: true } => {
+            print(&remove(some_tool(args.rules)?, args.table, args.rule_priority));
+        }
+        RulesCommand::Print { remove: false } => {
+            let plan = Plan::new(args)?;
+            for sysctl in plan.rules.sysctls() {
+                println!("sysctl -w {sysctl}=1");
+            }
+            print(&plan.rules.apply(some_tool(args.rules)?));
+        }
+        RulesCommand::Apply => {
+            let plan = Plan::new(args)?;
+            let tool = some_tool(args.rules)?;
+            privileges::for_rules()?;
+            // They stay.
+            drop(rules::apply(plan.rules, tool)?);
+        }
+        RulesCommand::Remove => {
+            let tool = match args.rules {
+                ToolArg::Auto => None,
+                arg => Some(some_tool(arg)?),
+            };
+            privileges::for_rules()?;
+            rules::remove(tool, args.table, args.rule_priority)?;
+        }
+        RulesCommand::Check => {
+            let plan = Plan::new(args)?;
+            let tool = some_tool(args.rules)?;
+            privileges::for_rules()?;
+            let differences = rules::check(plan.rules, tool)?;
+            differences.iter().for_each(|difference| println!("{difference}"));
+            if !differences.is_empty() {
+                return Ok(ExitCode::from(DIFFERENT));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(commands: &[Command]) {
+    commands.iter().for_each(|command| println!("{command}"));
+}
+
+fn some_tool(arg: ToolArg) -> Result<Tool, Failure> {
+    plan::tool(arg)?.ok_or_else(|| Failure::Usage("--rules none leaves nothing to do".into()))
+}

@@ -1,0 +1,40 @@
+//! Values as people write them on a command line.
+
+use std::time::Duration;
+
+/// A length of time: a number and `ms`, `s`, `m` or `h`.
+///
+/// # Errors
+///
+/// What such a text looks like.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    match number.parse::<u32>() {
+        Ok(number) if millis > 0 => Ok(Duration::from_millis(u64::from(number) * millis)),
+        _ => Err("a number and a unit is wanted, such as 500ms, 5s, 2m or 1h".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for text in ["", "5", "s", "-5s", "5 s", "5d", "1.5s", "99999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

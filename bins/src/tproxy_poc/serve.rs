@@ -20,8 +20,10 @@ use tower::service_fn;
 
 use super::Failure;
 use super::args::Args;
+use super::args::ToolArg;
 use super::loops::Loops;
 use super::pages;
+use super::plan;
 use super::plan::Plan;
 use super::privileges;
 use super::privileges::Keep;
@@ -48,7 +50,10 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
     let metrics_server = args.metrics.map(pages::listen).transpose()?;
     let wire = Arc::new(Wire::new(args, &plan, Loops::new(plan.addrs.clone(), tool.is_some())));
     let applied = match tool {
-        None => None,
+        None => {
+            check(&plan);
+            None
+        }
         Some(tool) => {
             tracing::info!(target: "tproxy_poc", "Setting up iptables");
             tracing::info!(target: "tproxy_poc", "Configuring route table");
@@ -63,6 +68,23 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
         applied.remove()?;
     }
     result
+}
+
+/// Looks at rules that somebody else has set, if it may.
+fn check(plan: &Plan) {
+    let known = privileges::for_rules().and_then(|()| plan::tool(ToolArg::Auto));
+    let Ok(Some(tool)) = known else {
+        tracing::info!(target: "tproxy_poc", "rules of somebody else, which cannot be looked at without CAP_NET_ADMIN");
+        return;
+    };
+    match rules::check(plan.rules.clone(), tool) {
+        Ok(differences) => {
+            for difference in differences {
+                tracing::warn!(target: "tproxy_poc", %difference, "the rules that somebody else has set differ");
+            }
+        }
+        Err(error) => tracing::warn!(target: "tproxy_poc", %error, "cannot look at the rules"),
+    }
 }
 
 /// A proxy whose sockets listen and whose rules are set.

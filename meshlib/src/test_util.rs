@@ -7,6 +7,7 @@
 //! | [`Scripted`] | discovery, said line by line by the test |
 //! | [`Flaky`] | a network that fails when the test says so |
 //! | [`echo()`], [`echo_to_end`] | a client that checks a connection both ways |
+//! | [`netns`] | other hosts: network namespaces, wired together (Linux) |
 //!
 //! They panic where a test has no use for an error: when no socket can be had or no key can be made.
 //!
@@ -36,6 +37,8 @@ mod ca;
 mod der;
 mod echo;
 mod flaky;
+#[cfg(target_os = "linux")]
+pub mod netns;
 mod scripted;
 mod talk;
 

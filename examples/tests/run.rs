@@ -3,6 +3,9 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[cfg(target_os = "linux")]
+#[path = "support/sidecar.rs"]
+mod sidecar;
 
 use std::fs;
 use std::io;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -41,7 +42,7 @@ impl Program {
         let dir = TempDir::new().unwrap();
         let roots = dir.path().join("roots.pem");
         fs::write(&roots, pem).unwrap();
-        let mut child = process::Command::new(&BUILT[name])
+        let mut child = process::Command::new(built(name))
             .args(args)
             .env("SSL_CERT_FILE", &roots)
             .stdin(Stdio::piped())
@@ -106,6 +107,11 @@ impl Program {
 /// Far more than anything here takes, on a busy machine too.
 pub(crate) async fn bounded<F: Future>(future: F) -> F::Output {
     time::timeout(Duration::from_secs(60), future).await.expect("it comes within a minute")
+}
+
+/// Where an example is.
+pub(crate) fn built(name: &str) -> &'static Path {
+    &BUILT[name]
 }
 
 /// The examples by name. Cargo tells a test where the binaries of its package are but not where the examples are, and

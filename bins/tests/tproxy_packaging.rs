@@ -80,6 +80,86 @@ fn rules_and_proxy_agree() {
     }
 }
 
+/// As nearly as without a cluster: the arguments and the capabilities of each container, in the order of a pod's start.
+#[cfg(all(target_os = "linux", feature = "tproxy-poc", feature = "echo-server"))]
+#[test]
+fn a_pod_of_each_manifest_serves_and_its_server_sees_the_client() {
+    use meshlib::test_util::netns::Family;
+    use meshlib::test_util::netns::Pod;
+    use meshlib::test_util::netns::or_skip;
+    use std::net::TcpStream;
+
+    for mode in MODES {
+        let Some(net) = or_skip(Pod::new()) else { return };
+        let manifest = manifest(&format!("deploy-{mode}.yaml"));
+        let container = |kind, name| {
+            let all = containers(&manifest, kind);
+            let container = all.iter().find(|container| container.0 == name).unwrap().1;
+            let security = &container["securityContext"];
+            let added = security["capabilities"]["add"].as_array();
+            let added = added
+                .into_iter()
+                .flatten()
+                .map(|name| format!(",+{}", name.as_str().unwrap().to_lowercase()));
+            let bounding = format!("-all{}", added.collect::<String>());
+            let mut setpriv = vec!["--bounding-set".to_owned(), bounding, "--no-new-privs".to_owned()];
+            if security["runAsNonRoot"] == true {
+                setpriv.extend(["--reuid", "65532", "--regid", "65532", "--clear-groups"].map(str::to_owned));
+            }
+            let program = match container["image"].as_str().unwrap() {
+                "tproxy-poc:latest" => env!("CARGO_BIN_EXE_tproxy-poc"),
+                _ => env!("CARGO_BIN_EXE_echo-server"),
+            };
+            let setpriv: Vec<_> = setpriv.iter().map(String::as_str).collect();
+            let args = container["args"].as_array().cloned().unwrap_or_default();
+            let args: Vec<_> = args.iter().map(|arg| arg.as_str().unwrap().to_owned()).collect();
+            net.pod.command_with(&setpriv, program).args(args)
+        };
+
+        let init = container("initContainers", "tproxy-init").output().unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let mut proxy = container("containers", "tproxy").spawn().unwrap();
+        let mut server = container("containers", "server").spawn().unwrap();
+
+        let at = |port| (Pod::pod_ip(Family::V4), port);
+        let connect = move |port| net.client.run(move || TcpStream::connect(at(port)));
+        assert!(until(|| ask(connect(9990), "GET /ready HTTP/1.0\r\n\r\n")).contains(" 200 "));
+        let answer = until(|| ask(connect(3000), "GET / HTTP/1.0\r\n\r\n"));
+        assert!(answer.contains("x-peer-addr: 10.77.0.2:") && answer.ends_with("Well, hello!"), "{answer}");
+        for child in [&mut proxy, &mut server] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// What is answered, as soon as something is.
+#[cfg(all(target_os = "linux", feature = "tproxy-poc", feature = "echo-server"))]
+fn until(mut ask: impl FnMut() -> std::io::Result<String>) -> String {
+    let mut last = None;
+    for _ in 0..2000 {
+        match ask() {
+            Ok(answer) if !answer.is_empty() => return answer,
+            other => last = Some(other),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("no answer: {last:?}")
+}
+
+#[cfg(all(target_os = "linux", feature = "tproxy-poc", feature = "echo-server"))]
+fn ask(stream: std::io::Result<std::net::TcpStream>, request: &str) -> std::io::Result<String> {
+    use std::io::Read;
+    use std::io::Write;
+
+    let mut stream = stream?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
 #[test]
 fn probes_ask_at_the_port_that_is_not_intercepted() {
     for mode in MODES {

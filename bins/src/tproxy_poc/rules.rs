@@ -35,24 +35,34 @@ pub(super) struct Applied {
 pub(super) fn apply(rules: Rules, tool: Tool) -> Result<Applied, Failure> {
     let _lent = Lent::new();
     let mut rules = guarded(rules);
-    rules.switched_on = switch_on(&rules, tool)?;
-    let mut applied = Applied { rules, tool };
-    if let Err(error) = set(&mut applied) {
-        if let Err(left) = remove(Some(tool), applied.rules.table, applied.rules.priority) {
+    // Of an earlier run that did not live to switch them off, whatever its mode and tool.
+    let mut known = recorded(tool)?;
+    for other in other_tools(tool) {
+        known.extend(
+            recorded(other)?.into_iter().filter(|sysctl| !known.contains(sysctl)).collect::<Vec<_>>(),
+        );
+    }
+    let (needed, needless): (Vec<_>, Vec<_>) =
+        known.into_iter().partition(|sysctl| rules.sysctls().contains(sysctl));
+    rules.switched_on = switch_on(&rules, needed)?;
+    let applied = Applied { rules, tool };
+    if let Err(error) = set(&applied).and_then(|()| switch_off(&needless)) {
+        // What would remember the settings may not have been set.
+        let removed = applied.remove().and_then(|()| switch_off(&applied.rules.switched_on));
+        if let Err(left) = removed {
             tracing::error!(target: "tproxy_poc", error = %left, "rules are left behind");
         }
         return Err(error);
     }
-    log_installed(&applied.rules, tool);
+    log(&applied.rules, tool, "rules installed");
     Ok(applied)
 }
 
-fn set(applied: &mut Applied) -> Result<(), Failure> {
+fn set(applied: &Applied) -> Result<(), Failure> {
     let Applied { rules, tool } = applied;
     run_all(&rules.apply(*tool))?;
     // Of another mode, or of an earlier run with another tool.
-    let others = all_tools().into_iter().filter(|other| is_other(*other, *tool));
-    for other in others {
+    for other in other_tools(*tool) {
         run_all(
             &rules::remove(other, rules.table, rules.priority)
                 .into_iter()
@@ -78,7 +88,10 @@ impl Applied {
 
     /// Removes them.
     pub(super) fn remove(&self) -> Result<(), Failure> {
-        remove(Some(self.tool), self.rules.table, self.rules.priority)
+        let _lent = Lent::new();
+        remove_of(self.tool, self.rules.table, self.rules.priority)?;
+        log(&self.rules, self.tool, "rules removed");
+        Ok(())
     }
 }
 
@@ -86,20 +99,20 @@ impl Applied {
 pub(super) fn remove(tool: Option<Tool>, table: u32, priority: u32) -> Result<(), Failure> {
     let _lent = Lent::new();
     let tools = tool.map_or_else(all_tools, |tool| vec![tool]);
-    let mut switched_on = Vec::new();
-    for tool in tools {
-        switched_on.extend(recorded(tool)?);
-        run_all(&rules::remove(tool, table, priority))?;
-        if let Some(difference) = differences(&rules::leftovers(tool, table, priority))?.first() {
-            return Err(Failure::Runtime(format!("this rule cannot be removed: {difference}")));
-        }
-    }
-    for sysctl in switched_on {
-        fs::write(sysctl.path(), "0\n")
-            .map_err(|error| Failure::Runtime(format!("cannot switch off {sysctl}: {error}")))?;
-    }
-    tracing::info!(target: "tproxy_poc", "rules removed");
+    // Where one tool fails, the rules of the others go nevertheless.
+    let results: Vec<_> = tools.into_iter().map(|tool| remove_of(tool, table, priority)).collect();
+    results.into_iter().collect::<Result<(), _>>()?;
+    tracing::info!(target: "tproxy_poc", ?tool, table, "rules removed");
     Ok(())
+}
+
+fn remove_of(tool: Tool, table: u32, priority: u32) -> Result<(), Failure> {
+    let switched_on = recorded(tool)?;
+    run_all(&rules::remove(tool, table, priority))?;
+    if let Some(difference) = differences(&rules::leftovers(tool, table, priority))?.first() {
+        return Err(Failure::Runtime(format!("this rule cannot be removed: {difference}")));
+    }
+    switch_off(&switched_on)
 }
 
 /// How the rules that are set differ from those that are wanted.
@@ -108,7 +121,7 @@ pub(super) fn check(rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure
     let mut rules = guarded(rules);
     rules.switched_on = recorded(tool)?;
     let mut found = differences(&rules.listings(tool))?;
-    for other in all_tools().into_iter().filter(|other| is_other(*other, tool)) {
+    for other in other_tools(tool) {
         let filters = rules::leftovers(other, rules.table, rules.priority);
         let filters: Vec<_> = filters.into_iter().filter(|listing| is_filter(&listing.command)).collect();
         found.extend(differences(&filters)?);
@@ -136,7 +149,8 @@ fn guarded(rules: Rules) -> Rules {
     rules.with_guard_loopback(true)
 }
 
-fn log_installed(rules: &Rules, tool: Tool) {
+/// Says what became of the rules, with all that tells them from others.
+fn log(rules: &Rules, tool: Tool, what: &str) {
     let mode = if rules.intercept == Intercept::Redirect { "nat" } else { "tproxy" };
     let families: Vec<_> = [("ipv4", rules.v4), ("ipv6", rules.v6)]
         .into_iter()
@@ -152,20 +166,37 @@ fn log_installed(rules: &Rules, tool: Tool) {
         reply = ?rules.reply,
         mark,
         table,
-        "rules installed"
+        "{what}"
     );
 }
 
-/// The tools that are here and have rules of their own.
+/// The tools that are here and have rules of their own. The old tables are looked at only where somebody uses them: looking
+/// brings them into being.
 fn all_tools() -> Vec<Tool> {
     let known = [("iptables", Tool::Iptables), ("iptables-legacy", Tool::IptablesLegacy), ("nft", Tool::Nft)];
-    known.into_iter().filter(|(program, _)| is_here(program)).map(|(_, tool)| tool).collect()
+    let has_rules = |tool| tool != Tool::IptablesLegacy || (has_old_tables() && !are_same());
+    let here = known.into_iter().filter(|(program, tool)| is_here(program) && has_rules(*tool));
+    here.map(|(_, tool)| tool).collect()
 }
 
-/// Whether a tool has other rules than the one in use. The old tables are looked at only where somebody uses them: looking
-/// brings them into being.
-fn is_other(other: Tool, tool: Tool) -> bool {
-    other != tool && other != Tool::IptablesLegacy
+/// The tools that have other rules than the one in use.
+fn other_tools(tool: Tool) -> Vec<Tool> {
+    let is_same =
+        |other| other == tool || (other == Tool::Iptables && tool == Tool::IptablesLegacy && are_same());
+    all_tools().into_iter().filter(|other| !is_same(*other)).collect()
+}
+
+/// Whether tables of iptables-legacy exist. Only root may know, and only root may change them.
+fn has_old_tables() -> bool {
+    ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]
+        .iter()
+        .any(|names| fs::read_to_string(names).is_ok_and(|names| !names.is_empty()))
+}
+
+/// Whether iptables is iptables-legacy under another name.
+fn are_same() -> bool {
+    let version = process::Command::new("iptables").arg("-V").env("PATH", search_path()).output();
+    version.is_ok_and(|version| !String::from_utf8_lossy(&version.stdout).contains("nf_tables"))
 }
 
 /// Whether a command is about packets rather than routes.
@@ -173,15 +204,10 @@ fn is_filter(command: &Command) -> bool {
     command.program != "ip"
 }
 
-/// Switches on what the rules need. Returns what is to be switched off with them.
-fn switch_on(rules: &Rules, tool: Tool) -> Result<Vec<Sysctl>, Failure> {
-    let needed = rules.sysctls();
-    if needed.is_empty() {
-        return Ok(Vec::new());
-    }
-    // An earlier run may have done so, and not lived to undo it.
-    let mut switched = recorded(tool)?;
-    for sysctl in needed {
+/// Switches on what the rules need. Returns what is to be switched off with them: that, and what an earlier run has
+/// switched on.
+fn switch_on(rules: &Rules, mut switched: Vec<Sysctl>) -> Result<Vec<Sysctl>, Failure> {
+    for sysctl in rules.sysctls() {
         if is_on(sysctl) {
             continue;
         }
@@ -200,6 +226,13 @@ fn switch_on(rules: &Rules, tool: Tool) -> Result<Vec<Sysctl>, Failure> {
         }
     }
     Ok(switched)
+}
+
+fn switch_off(sysctls: &[Sysctl]) -> Result<(), Failure> {
+    sysctls.iter().try_for_each(|sysctl| {
+        fs::write(sysctl.path(), "0\n")
+            .map_err(|error| Failure::Runtime(format!("cannot switch off {sysctl}: {error}")))
+    })
 }
 
 fn is_on(sysctl: Sysctl) -> bool {

@@ -28,17 +28,20 @@ impl Chain {
 
     /// The arguments behind `-A`, `-C` or `-D`.
     fn jump(&self, hook: &str) -> String {
-        format!("{hook} -p tcp -j {}", self.name)
+        let protocol = if self.name == GUARD { "" } else { "-p tcp " };
+        format!("{hook} {protocol}-j {}", self.name)
     }
 }
 
 const PRE: &str = "MESHLIB_PRE";
+/// For all protocols: what `route_localnet` opens is open to all of them.
+const GUARD: &str = "MESHLIB_GUARD";
 
 /// Every chain that any rules of ours have. One that others jump to comes behind them.
 const CHAINS: [Chain; 7] = [
     Chain::new("nat", Some("PREROUTING"), PRE),
     Chain::new("mangle", Some("PREROUTING"), PRE),
-    Chain::new("mangle", Some("PREROUTING"), "MESHLIB_GUARD"),
+    Chain::new("mangle", Some("PREROUTING"), GUARD),
     Chain::new("mangle", Some("OUTPUT"), "MESHLIB_OUT"),
     Chain::new("mangle", None, "MESHLIB_DIVERT"),
     Chain::new("raw", Some("PREROUTING"), "MESHLIB_PREROUTING"),
@@ -137,7 +140,7 @@ fn chains(rules: &Rules, family: Family) -> impl Iterator<Item = (&'static Chain
         let lines = match id(chain) {
             ("nat", PRE) if rules.intercept == Intercept::Redirect => redirect(rules, family),
             ("mangle", PRE) if rules.intercept == Intercept::Tproxy => tproxy(rules, family),
-            (_, "MESHLIB_GUARD") if rules.guard_loopback && family == Family::V4 => {
+            (_, GUARD) if rules.guard_loopback && family == Family::V4 => {
                 vec!["-d 127.0.0.0/8 ! -i lo -j DROP".into()]
             }
             (_, "MESHLIB_OUT") if rules.saves_marks() => save_and_restore(rules.mark),

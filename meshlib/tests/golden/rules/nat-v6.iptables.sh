@@ -8,7 +8,7 @@ ip6tables -w 5 -t nat -C PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null || ip6tabl
 # tidy
 while iptables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
-while iptables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_GUARD 2>/dev/null; do :; done
+while iptables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
@@ -27,7 +27,7 @@ iptables -w 5 -t raw -X MESHLIB_PREROUTING 2>/dev/null || :
 iptables -w 5 -t raw -F MESHLIB_OUTPUT 2>/dev/null || :
 iptables -w 5 -t raw -X MESHLIB_OUTPUT 2>/dev/null || :
 while ip6tables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
-while ip6tables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_GUARD 2>/dev/null; do :; done
+while ip6tables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
 ip6tables -w 5 -t mangle -F MESHLIB_PRE 2>/dev/null || :

@@ -9,7 +9,7 @@ printf '%s\n' '*mangle' ':MESHLIB_PRE - [0:0]' '-A MESHLIB_PRE -i lo -j RETURN' 
 ip6tables -w 5 -t mangle -C PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null || ip6tables -w 5 -t mangle -A PREROUTING -p tcp -j MESHLIB_PRE
 # tidy
 while iptables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
-while iptables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_GUARD 2>/dev/null; do :; done
+while iptables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
@@ -26,7 +26,7 @@ iptables -w 5 -t raw -X MESHLIB_PREROUTING 2>/dev/null || :
 iptables -w 5 -t raw -F MESHLIB_OUTPUT 2>/dev/null || :
 iptables -w 5 -t raw -X MESHLIB_OUTPUT 2>/dev/null || :
 while ip6tables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
-while ip6tables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_GUARD 2>/dev/null; do :; done
+while ip6tables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
 while ip6tables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done

@@ -1,8 +1,10 @@
 //! Handling rules without running the proxy.
 
+use std::fmt;
+use std::io;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use meshlib::tproxy::rules::Command;
 use meshlib::tproxy::rules::Tool;
 use meshlib::tproxy::rules::remove;
 
@@ -21,14 +23,14 @@ const DIFFERENT: u8 = 1;
 pub(super) fn handle(args: &InterceptArgs, command: RulesCommand) -> Result<ExitCode, Failure> {
     match command {
         RulesCommand::Print { remove: true } => {
-            print(&remove(some_tool(args.rules)?, args.table, args.rule_priority));
+            print(remove(some_tool(args.rules)?, args.table, args.rule_priority))?;
         }
         RulesCommand::Print { remove: false } => {
             let plan = Plan::new(args)?;
-            for sysctl in plan.rules.sysctls() {
-                println!("sysctl -w {sysctl}=1");
-            }
-            print(&plan.rules.apply(some_tool(args.rules)?));
+            let tool = some_tool(args.rules)?;
+            let sysctls = plan.rules.sysctls();
+            print(sysctls.iter().map(|sysctl| format!("sysctl -w {sysctl}=1")))?;
+            print(plan.rules.apply(tool))?;
         }
         RulesCommand::Apply => {
             let plan = Plan::new(args)?;
@@ -50,7 +52,7 @@ pub(super) fn handle(args: &InterceptArgs, command: RulesCommand) -> Result<Exit
             let tool = some_tool(args.rules)?;
             privileges::for_rules()?;
             let differences = rules::check(plan.rules, tool)?;
-            differences.iter().for_each(|difference| println!("{difference}"));
+            print(&differences)?;
             if !differences.is_empty() {
                 return Ok(ExitCode::from(DIFFERENT));
             }
@@ -59,8 +61,14 @@ pub(super) fn handle(args: &InterceptArgs, command: RulesCommand) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(commands: &[Command]) {
-    commands.iter().for_each(|command| println!("{command}"));
+/// A line for each. Who reads them may have gone, or the disk may be full.
+fn print<L: fmt::Display>(lines: impl IntoIterator<Item = L>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    lines
+        .into_iter()
+        .try_for_each(|line| writeln!(stdout, "{line}"))
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::Runtime(format!("cannot print: {error}")))
 }
 
 fn some_tool(arg: ToolArg) -> Result<Tool, Failure> {

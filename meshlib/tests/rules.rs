@@ -12,8 +12,10 @@ use std::path::Path;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules;
 use meshlib::tproxy::rules::Command;
+use meshlib::tproxy::rules::Listing;
 use meshlib::tproxy::rules::Reply;
 use meshlib::tproxy::rules::Rules;
+use meshlib::tproxy::rules::Run;
 use meshlib::tproxy::rules::Sysctl;
 use meshlib::tproxy::rules::Tool;
 use meshlib::tproxy::rules::Topology;
@@ -78,6 +80,22 @@ fn removal_knows_every_rule_of_ours() {
     {
         golden(&format!("remove-{name}.sh"), &lines(&rules::remove(tool, 100, 7089)));
     }
+}
+
+#[test]
+fn without_ipv6_rules_for_ipv4_can_be_looked_at() {
+    let v4 = Rules::new(Intercept::Tproxy).with_listener(addr("0.0.0.0:5000"));
+    let both = Rules::new(Intercept::Tproxy).with_listener(addr("[::]:5000"));
+    let needed = |listings: Vec<Listing>| {
+        let commands = listings.into_iter().map(|listing| listing.command);
+        lines(&commands.filter(|command| command.run == Run::Must).collect::<Vec<_>>())
+    };
+
+    let only_v4 = "iptables-save\nip -4 rule show pref 7089\n";
+    assert_eq!(needed(v4.listings(Tool::Iptables)), only_v4);
+    assert_eq!(needed(rules::leftovers(Tool::Iptables, 100, 7089)), only_v4);
+    assert!(needed(both.listings(Tool::Iptables)).contains("ip6tables-save\n"));
+    assert!(needed(both.listings(Tool::Iptables)).contains("ip -6 rule"));
 }
 
 fn compare(name: &str, rules: &Rules) {

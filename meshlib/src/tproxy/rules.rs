@@ -123,6 +123,16 @@ pub(crate) enum Family {
     V6,
 }
 
+impl Family {
+    /// What it means that rules which nobody wants cannot be shown. A kernel or a machine without IPv6 has none.
+    fn unwanted(self) -> Run {
+        match self {
+            Self::V4 => Run::Must,
+            Self::V6 => Run::May,
+        }
+    }
+}
+
 impl Rules {
     /// Rules that intercept nothing until they know a listener.
     pub fn new(intercept: Intercept) -> Self {

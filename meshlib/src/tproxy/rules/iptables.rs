@@ -101,13 +101,15 @@ pub(super) fn remove(tool: Tool, family: Family) -> Vec<Command> {
 /// What is there of ours, compared with what the rules want; without rules, with nothing.
 pub(super) fn listing(tool: Tool, family: Family, rules: Option<&Rules>) -> Listing {
     let mut wanted = Vec::new();
+    let save = Command::words(Programs::of(tool, family).save, "");
+    let save = if rules.is_none() { save.run(family.unwanted()) } else { save };
     for (chain, lines) in rules.into_iter().flat_map(|rules| chains(rules, family)) {
         let table = chain.table;
         wanted.push(format!("{table} :{}", chain.name));
         wanted.extend(chain.hook.map(|hook| format!("{table} -A {}", chain.jump(hook))));
         wanted.extend(lines.iter().map(|line| format!("{table} -A {} {line}", chain.name)));
     }
-    Listing::of_iptables(Command::words(Programs::of(tool, family).save, ""), wanted)
+    Listing::of_iptables(save, wanted)
 }
 
 fn unset(tool: Tool, family: Family, which: impl Fn(&Chain) -> bool) -> Vec<Command> {

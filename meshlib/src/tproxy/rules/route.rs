@@ -72,6 +72,7 @@ pub(super) fn no_listings(table: u32, priority: u32) -> Vec<Listing> {
 
 fn show(family: Family, table: u32, priority: u32, rules: Vec<String>, route: Vec<String>) -> [Listing; 2] {
     let rule = ip(family, &format!("rule show pref {priority}"));
+    let rule = if rules.is_empty() { rule.run(family.unwanted()) } else { rule };
     let routes = ip(family, &format!("route show table {table}")).run(Run::May);
     [Listing::of_ip_rules(rule, rules), Listing::of_routes(routes, route)]
 }

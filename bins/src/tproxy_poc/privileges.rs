@@ -24,11 +24,17 @@ pub(super) fn for_rules() -> Result<(), Failure> {
     if holds(NET_ADMIN) {
         return Ok(());
     }
-    Err(Failure::Privilege(
+    // Both at once, or the second would be met after the first is granted.
+    let and = if tproxy::permitted().is_ok() {
+        ""
+    } else {
+        ". CAP_NET_RAW is missing as well, which transparent sockets need: grant it, or use --mode nat --source none, with \
+         --send-proxy-protocol to tell the server the client"
+    };
+    Err(Failure::Privilege(format!(
         "CAP_NET_ADMIN is missing, which setting rules needs: grant it, or have them set by somebody else and say \
-         --rules none"
-            .into(),
-    ))
+         --rules none{and}"
+    )))
 }
 
 /// Whether this thread may intercept connections and, if it is spoofing, use clients' addresses.

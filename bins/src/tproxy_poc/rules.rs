@@ -35,6 +35,7 @@ pub(super) struct Applied {
 pub(super) fn apply(rules: Rules, tool: Tool) -> Result<Applied, Failure> {
     let _lent = Lent::new();
     let mut rules = guarded(rules);
+    warn_of_others();
     // Of an earlier run that did not live to switch them off, whatever its mode and tool.
     let mut known = recorded(tool)?;
     for other in other_tools(tool) {
@@ -147,6 +148,17 @@ fn guarded(rules: Rules) -> Rules {
         "route_localnet is on: what comes from outside for 127.0.0.0/8 is dropped"
     );
     rules.with_guard_loopback(true)
+}
+
+/// Others may take connections before they come here. That they cannot be looked at is no reason not to begin.
+fn warn_of_others() {
+    for tool in all_tools().into_iter().filter(|tool| *tool != Tool::Nft) {
+        for listing in rules::leftovers(tool, 0, 0).iter().filter(|listing| is_filter(&listing.command)) {
+            for rule in rules::competing(&shown(&listing.command).unwrap_or_default()) {
+                tracing::warn!(target: "tproxy_poc", rule, "a rule of somebody else takes connections, too");
+            }
+        }
+    }
 }
 
 /// Says what became of the rules, with all that tells them from others.

@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use super::Intercept;
 
 mod command;
+mod foreign;
 mod iptables;
 mod listing;
 mod nft;
@@ -35,6 +36,7 @@ mod sysctl;
 
 pub use command::Command;
 pub use command::Run;
+pub use foreign::competing;
 pub use listing::Difference;
 pub use listing::Listing;
 pub use ports::InvalidPorts;

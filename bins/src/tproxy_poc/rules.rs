@@ -135,6 +135,16 @@ pub(super) fn check(rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure
     Ok(found)
 }
 
+/// How the rules that are set differ from those that are wanted, whichever tool has set them: the one that comes closest.
+pub(super) fn check_any(rules: &Rules) -> Result<Vec<Difference>, Failure> {
+    let mut all = Vec::new();
+    for tool in all_tools() {
+        all.push(check(rules.clone(), tool)?);
+    }
+    let closest = all.into_iter().min_by_key(Vec::len);
+    closest.ok_or_else(|| Failure::Runtime("neither iptables nor nft is on PATH".into()))
+}
+
 /// Guards what listens on loopback addresses, if the kernel does not.
 fn guarded(rules: Rules) -> Rules {
     let all = fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();

@@ -20,10 +20,8 @@ use tower::service_fn;
 
 use super::Failure;
 use super::args::Args;
-use super::args::ToolArg;
 use super::loops::Loops;
 use super::pages;
-use super::plan;
 use super::plan::Plan;
 use super::privileges;
 use super::privileges::Keep;
@@ -72,12 +70,11 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
 
 /// Looks at rules that somebody else has set, if it may.
 fn check(plan: &Plan) {
-    let known = privileges::for_rules().and_then(|()| plan::tool(ToolArg::Auto));
-    let Ok(Some(tool)) = known else {
+    if privileges::for_rules().is_err() {
         tracing::info!(target: "tproxy_poc", "rules of somebody else, which cannot be looked at without CAP_NET_ADMIN");
         return;
-    };
-    match rules::check(plan.rules.clone(), tool) {
+    }
+    match rules::check_any(&plan.rules) {
         Ok(differences) => {
             for difference in differences {
                 tracing::warn!(target: "tproxy_poc", %difference, "the rules that somebody else has set differ");

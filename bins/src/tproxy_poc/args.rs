@@ -242,17 +242,18 @@ pub(super) enum HeaderArg {
 const AFTER_HELP: &str = "\
 Privileges:
   CAP_NET_RAW    for as long as the proxy runs: transparent sockets, the client's address, marks
-  CAP_NET_ADMIN  to set and remove rules; not with --rules none. `tproxy-poc rules apply` can be run by somebody
-                 else, such as an init container
-  Neither is needed with --mode nat --rules none --source none; --send-proxy-protocol tells the server the client then.
+  CAP_NET_ADMIN  to set and remove rules; not with --rules none, where somebody else sets them,
+                 such as an init container that runs `tproxy-poc rules apply`
+  Neither is needed with --mode nat --rules none --source none; the server can be told the client
+  with --send-proxy-protocol then.
 
 Sysctls:
-  None is changed, except with --reply fwmark, which switches these on and off again: net.ipv4.tcp_fwmark_accept,
-  net.ipv4.fwmark_reflect, net.ipv6.fwmark_reflect.
+  None is changed, except with --reply fwmark, which switches these on, and off again at the end:
+  net.ipv4.tcp_fwmark_accept, net.ipv4.fwmark_reflect, net.ipv6.fwmark_reflect
 
 Signals:
-  TERM, INT  send no more connections here, let those that are here end within --drain-timeout, remove the rules,
-             exit 0; a second one removes the rules and exits at once with 1
+  TERM, INT  send no more connections here, let those that are here end within --drain-timeout,
+             remove the rules, exit 0; a second one removes the rules and exits at once with 1
 
 Environment:
   RUST_LOG   what to log to stdout, such as tproxy_poc=debug or trace [default: tproxy_poc=info]

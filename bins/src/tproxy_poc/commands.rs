@@ -61,14 +61,16 @@ pub(super) fn handle(args: &InterceptArgs, command: RulesCommand) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each. Who reads them may have gone, or the disk may be full.
+/// A line for each.
 fn print<L: fmt::Display>(lines: impl IntoIterator<Item = L>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    lines
-        .into_iter()
-        .try_for_each(|line| writeln!(stdout, "{line}"))
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::Runtime(format!("cannot print: {error}")))
+    let printed =
+        lines.into_iter().try_for_each(|line| writeln!(stdout, "{line}")).and_then(|()| stdout.flush());
+    match printed {
+        // Whoever reads has enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(|error| Failure::Runtime(format!("cannot print: {error}"))),
+    }
 }
 
 fn some_tool(arg: ToolArg) -> Result<Tool, Failure> {

@@ -103,7 +103,8 @@ pub(super) fn remove(tool: Option<Tool>, table: u32, priority: u32) -> Result<()
     // Where one tool fails, the rules of the others go nevertheless.
     let results: Vec<_> = tools.into_iter().map(|tool| remove_of(tool, table, priority)).collect();
     results.into_iter().collect::<Result<(), _>>()?;
-    tracing::info!(target: "tproxy_poc", ?tool, table, "rules removed");
+    let tool = tool.map(tracing::field::display);
+    tracing::info!(target: "tproxy_poc", tool, table, "rules removed");
     Ok(())
 }
 
@@ -184,8 +185,8 @@ fn log(rules: &Rules, tool: Tool, what: &str) {
         target: "tproxy_poc",
         mode,
         families = families.join(","),
-        ?tool,
-        reply = ?rules.reply,
+        %tool,
+        reply = %rules.reply,
         mark,
         table,
         "{what}"

@@ -12,6 +12,7 @@ use meshlib::Error;
 use meshlib::Io;
 use meshlib::Refusal;
 use meshlib::Session;
+use meshlib::Side;
 use meshlib::TcpConnector;
 use meshlib::TcpProxy;
 use meshlib::TimeoutLayer;
@@ -88,7 +89,8 @@ impl Wire {
 
     /// Serves one accepted connection.
     pub(super) fn serve(self: Arc<Self>, conn: Conn) -> BoxFuture<'static, Result<Transferred, Error>> {
-        let path = Arc::new(Path { wire: self, accept: conn.session.peer, opened: OnceLock::new() });
+        let (remote, local) = (OnceLock::new(), OnceLock::new());
+        let path = Arc::new(Path { wire: self, accept: conn.session.peer, remote, local });
         let connect = service_fn({
             let path = Arc::clone(&path);
             move |session| {
@@ -106,8 +108,10 @@ impl Wire {
 struct Path {
     wire: Arc<Wire>,
     accept: Option<SocketAddr>,
-    /// The addresses of the connection to the server.
-    opened: OnceLock<(Option<SocketAddr>, SocketAddr)>,
+    /// Where its server is.
+    remote: OnceLock<SocketAddr>,
+    /// The address that its server sees.
+    local: OnceLock<SocketAddr>,
 }
 
 impl Path {
@@ -120,6 +124,8 @@ impl Path {
         tracing::info!(target: "tproxy_poc", accept, server, orig_dst, "Handling connection");
         let dialled = dialled.ok_or(Error::Refused(Refusal::NoDestination))?;
         let addr = wire.server.of(dialled);
+        // Set once: it connects once.
+        let _ = self.remote.set(addr);
         if wire.loops.is_self(addr) || session.peer.is_some_and(|peer| wire.loops.is_own(peer, dialled)) {
             wire.metrics.loops_refused.inc();
             tracing::error!(target: "tproxy_poc", accept, remote_addr = %addr, "refused to connect to myself");
@@ -138,23 +144,9 @@ impl Path {
             tracing::warn!(target: "tproxy_poc", accept, reason = %error.chain(), "client address not preserved");
             result = fall_back.clone().oneshot(to).await;
         }
-        match result {
-            Ok(mut io) => {
-                self.connected(&mut io, &session, addr);
-                Ok(io)
-            }
-            Err(error) => {
-                let spoofed_client = session.peer.filter(|_| wire.keeps_client).map(tracing::field::display);
-                tracing::error!(
-                    target: "tproxy_poc",
-                    error = %error.chain(),
-                    spoofed_client,
-                    remote_addr = %addr,
-                    "failed to connect to server"
-                );
-                Err(error)
-            }
-        }
+        let mut io = result?;
+        self.connected(&mut io, &session, addr);
+        Ok(io)
     }
 
     fn connected(&self, io: &mut Io, session: &Session, addr: SocketAddr) {
@@ -170,8 +162,25 @@ impl Path {
         if let Some(tracked) = local.and_then(|local| self.wire.loops.track(local, addr)) {
             io.hold(tracked);
         }
-        // Set once: one connection is made.
-        let _ = self.opened.set((local, addr));
+        let _ = local.map(|local| self.local.set(local));
+    }
+
+    /// A client got no server. What is refused is logged where it is.
+    fn not_opened(&self, error: &Error) {
+        self.wire.metrics.not_opened(error);
+        let accept = self.accept.map(tracing::field::display);
+        let remote_addr = self.remote.get().map(tracing::field::display);
+        let spoofed_client = self.accept.filter(|_| self.wire.keeps_client).map(tracing::field::display);
+        match error {
+            Error::Refused(Refusal::Policy) => {}
+            Error::Forward { side: Side::Client, .. } => {
+                tracing::info!(target: "tproxy_poc", accept, remote_addr, "the client left before it had a server");
+            }
+            _ => {
+                let error = error.chain();
+                tracing::error!(target: "tproxy_poc", %error, spoofed_client, remote_addr, "failed to connect to server");
+            }
+        }
     }
 }
 
@@ -180,18 +189,17 @@ impl Observer for Path {
         let metrics = &self.wire.metrics;
         match event {
             Event::Opened { .. } => metrics.active.add(1),
-            Event::NotOpened { error } => metrics.not_opened(error),
+            Event::NotOpened { error } => self.not_opened(error),
             Event::Progress { transferred } => metrics.moved(transferred),
             Event::Closed { transferred, unreported, lasted, error, forced } => {
                 metrics.active.sub(1);
                 metrics.moved(unreported);
                 metrics.ended(error.is_none() && !forced);
-                let (local, remote) = self.opened.get().copied().unzip();
                 tracing::info!(
                     target: "tproxy_poc",
                     accept = self.accept.map(tracing::field::display),
-                    remote_addr = remote.map(tracing::field::display),
-                    local_addr = local.flatten().map(tracing::field::display),
+                    remote_addr = self.remote.get().map(tracing::field::display),
+                    local_addr = self.local.get().map(tracing::field::display),
                     bytes_in = transferred.upstream,
                     bytes_out = transferred.downstream,
                     duration = ?lasted,

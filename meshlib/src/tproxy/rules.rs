@@ -19,6 +19,7 @@
 //! }
 //! ```
 
+use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
@@ -116,6 +117,28 @@ pub enum Tool {
     IptablesLegacy,
     /// `nft`.
     Nft,
+}
+
+/// As options of command lines have it.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connmark => "connmark",
+            Self::Fwmark => "fwmark",
+            Self::SourceRule => "source-rule",
+        })
+    }
+}
+
+/// Its program's name.
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iptables => "iptables",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::Nft => "nft",
+        })
+    }
 }
 
 /// A protocol that rules exist for.

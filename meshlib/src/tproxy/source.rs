@@ -122,17 +122,16 @@ impl ClientSource {
         if client.is_ipv4() != addr.is_ipv4() {
             return Err(SourceError::Family { client: client.ip(), endpoint: addr.ip() });
         }
-        let same = match self.port {
-            ClientPort::Same => true,
-            ClientPort::Any => false,
-            // Both connections of the same two addresses and ports: two sockets of one machine cannot have them, and the
-            // connection tracking takes them for one.
-            ClientPort::SameIfFree => {
-                let redirected = session.local != dialled;
-                dialled != Some(addr) || redirected && self.untracked || !local.contain(addr)
-            }
-        };
-        Ok(Choice::From(SocketAddr::new(client.ip(), if same { client.port() } else { 0 })))
+        // Both connections of the same two addresses and ports: two sockets of one machine cannot have them, and the
+        // connection tracking takes them for one.
+        let redirected = session.local != dialled;
+        let collides = dialled == Some(addr) && !(redirected && self.untracked) && local.contain(addr);
+        match self.port {
+            ClientPort::Any => Ok(Choice::From(SocketAddr::new(client.ip(), 0))),
+            ClientPort::Same if collides => Err(SourceError::Taken(client)),
+            ClientPort::SameIfFree if collides => Ok(Choice::From(SocketAddr::new(client.ip(), 0))),
+            ClientPort::Same | ClientPort::SameIfFree => Ok(Choice::From(client)),
+        }
     }
 }
 
@@ -222,6 +221,9 @@ pub enum SourceError {
         /// The endpoint.
         endpoint: IpAddr,
     },
+    /// The client's port is wanted, and its own connection to the same address and port has it.
+    #[error("the client's own connection has the port of {0}")]
+    Taken(SocketAddr),
     /// The endpoint is on another machine, and [`Reach::Local`] is wanted.
     #[error("{0} is not an address of this machine")]
     Beyond(IpAddr),
@@ -283,7 +285,8 @@ mod tests {
         let same = ClientSource::default().with_port(ClientPort::Same);
         let any = ClientSource::default().with_port(ClientPort::Any);
 
-        assert_eq!(choice(&same, CLIENT, POD, POD, POD).unwrap(), from(CLIENT));
+        assert_eq!(choice(&same, CLIENT, POD, POD, "127.0.0.1:80").unwrap(), from(CLIENT));
+        assert!(matches!(choice(&same, CLIENT, POD, POD, POD), Err(SourceError::Taken(_))));
         assert_eq!(choice(&any, CLIENT, POD, POD, "127.0.0.1:80").unwrap(), from("192.0.2.9:0"));
     }
 

@@ -37,11 +37,12 @@ const PRE: &str = "MESHLIB_PRE";
 /// For all protocols: what `route_localnet` opens is open to all of them.
 const GUARD: &str = "MESHLIB_GUARD";
 
-/// Every chain that any rules of ours have. One that others jump to comes behind them.
+/// Every chain that any rules of ours have, in the order that the kernel looks at them. One that others jump to comes
+/// behind them.
 const CHAINS: [Chain; 7] = [
+    Chain::new("mangle", Some("PREROUTING"), GUARD),
     Chain::new("nat", Some("PREROUTING"), PRE),
     Chain::new("mangle", Some("PREROUTING"), PRE),
-    Chain::new("mangle", Some("PREROUTING"), GUARD),
     Chain::new("mangle", Some("OUTPUT"), "MESHLIB_OUT"),
     Chain::new("mangle", None, "MESHLIB_DIVERT"),
     Chain::new("raw", Some("PREROUTING"), "MESHLIB_PREROUTING"),

@@ -8,30 +8,30 @@ iptables -w 5 -t mangle -C PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null || iptab
 printf '%s\n' '*mangle' ':MESHLIB_PRE - [0:0]' ':MESHLIB_DIVERT - [0:0]' '-A MESHLIB_PRE -i lo -j RETURN' '-A MESHLIB_PRE -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m socket --transparent -j MESHLIB_DIVERT' '-A MESHLIB_PRE -m addrtype --dst-type LOCAL -j RETURN' '-A MESHLIB_PRE ! -i eth0 -j RETURN' '-A MESHLIB_PRE -p tcp -j TPROXY --on-port 5000 --on-ip :: --tproxy-mark 0x1/0x1' '-A MESHLIB_DIVERT -j MARK --set-xmark 0x1/0x1' '-A MESHLIB_DIVERT -j ACCEPT' COMMIT | ip6tables-restore -w 5 --noflush
 ip6tables -w 5 -t mangle -C PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null || ip6tables -w 5 -t mangle -A PREROUTING -p tcp -j MESHLIB_PRE
 # tidy
-while iptables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
+while iptables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
-iptables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
-iptables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_GUARD 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_GUARD 2>/dev/null || :
+iptables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
+iptables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_OUT 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_OUT 2>/dev/null || :
 iptables -w 5 -t raw -F MESHLIB_PREROUTING 2>/dev/null || :
 iptables -w 5 -t raw -X MESHLIB_PREROUTING 2>/dev/null || :
 iptables -w 5 -t raw -F MESHLIB_OUTPUT 2>/dev/null || :
 iptables -w 5 -t raw -X MESHLIB_OUTPUT 2>/dev/null || :
-while ip6tables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while ip6tables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
+while ip6tables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while ip6tables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
-ip6tables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
-ip6tables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_GUARD 2>/dev/null || :
 ip6tables -w 5 -t mangle -X MESHLIB_GUARD 2>/dev/null || :
+ip6tables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
+ip6tables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_OUT 2>/dev/null || :
 ip6tables -w 5 -t mangle -X MESHLIB_OUT 2>/dev/null || :
 ip6tables -w 5 -t raw -F MESHLIB_PREROUTING 2>/dev/null || :

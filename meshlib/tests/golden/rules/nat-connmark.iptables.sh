@@ -12,28 +12,28 @@ printf '%s\n' '*mangle' ':MESHLIB_OUT - [0:0]' '-A MESHLIB_OUT -p tcp -m mark --
 ip6tables -w 5 -t mangle -C OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null || ip6tables -w 5 -t mangle -A OUTPUT -p tcp -j MESHLIB_OUT
 ip6tables -w 5 -t nat -C PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null || ip6tables -w 5 -t nat -A PREROUTING -p tcp -j MESHLIB_PRE
 # tidy
-while iptables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
+while iptables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while iptables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
-iptables -w 5 -t mangle -F MESHLIB_PRE 2>/dev/null || :
-iptables -w 5 -t mangle -X MESHLIB_PRE 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_GUARD 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_GUARD 2>/dev/null || :
+iptables -w 5 -t mangle -F MESHLIB_PRE 2>/dev/null || :
+iptables -w 5 -t mangle -X MESHLIB_PRE 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_DIVERT 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_DIVERT 2>/dev/null || :
 iptables -w 5 -t raw -F MESHLIB_PREROUTING 2>/dev/null || :
 iptables -w 5 -t raw -X MESHLIB_PREROUTING 2>/dev/null || :
 iptables -w 5 -t raw -F MESHLIB_OUTPUT 2>/dev/null || :
 iptables -w 5 -t raw -X MESHLIB_OUTPUT 2>/dev/null || :
-while ip6tables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while ip6tables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
+while ip6tables -w 5 -t mangle -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null; do :; done
 while ip6tables -w 5 -t raw -D OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null; do :; done
-ip6tables -w 5 -t mangle -F MESHLIB_PRE 2>/dev/null || :
-ip6tables -w 5 -t mangle -X MESHLIB_PRE 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_GUARD 2>/dev/null || :
 ip6tables -w 5 -t mangle -X MESHLIB_GUARD 2>/dev/null || :
+ip6tables -w 5 -t mangle -F MESHLIB_PRE 2>/dev/null || :
+ip6tables -w 5 -t mangle -X MESHLIB_PRE 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_DIVERT 2>/dev/null || :
 ip6tables -w 5 -t mangle -X MESHLIB_DIVERT 2>/dev/null || :
 ip6tables -w 5 -t raw -F MESHLIB_PREROUTING 2>/dev/null || :

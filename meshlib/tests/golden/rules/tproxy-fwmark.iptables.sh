@@ -12,24 +12,24 @@ ip6tables -w 5 -t raw -C PREROUTING -p tcp -j MESHLIB_PREROUTING 2>/dev/null || 
 ip6tables -w 5 -t raw -C OUTPUT -p tcp -j MESHLIB_OUTPUT 2>/dev/null || ip6tables -w 5 -t raw -A OUTPUT -p tcp -j MESHLIB_OUTPUT
 ip6tables -w 5 -t mangle -C PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null || ip6tables -w 5 -t mangle -A PREROUTING -p tcp -j MESHLIB_PRE
 # tidy
-while iptables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
+while iptables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while iptables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
-iptables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
-iptables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_GUARD 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_GUARD 2>/dev/null || :
+iptables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
+iptables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_OUT 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_OUT 2>/dev/null || :
 iptables -w 5 -t mangle -F MESHLIB_DIVERT 2>/dev/null || :
 iptables -w 5 -t mangle -X MESHLIB_DIVERT 2>/dev/null || :
-while ip6tables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while ip6tables -w 5 -t mangle -D PREROUTING -j MESHLIB_GUARD 2>/dev/null; do :; done
+while ip6tables -w 5 -t nat -D PREROUTING -p tcp -j MESHLIB_PRE 2>/dev/null; do :; done
 while ip6tables -w 5 -t mangle -D OUTPUT -p tcp -j MESHLIB_OUT 2>/dev/null; do :; done
-ip6tables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
-ip6tables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_GUARD 2>/dev/null || :
 ip6tables -w 5 -t mangle -X MESHLIB_GUARD 2>/dev/null || :
+ip6tables -w 5 -t nat -F MESHLIB_PRE 2>/dev/null || :
+ip6tables -w 5 -t nat -X MESHLIB_PRE 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_OUT 2>/dev/null || :
 ip6tables -w 5 -t mangle -X MESHLIB_OUT 2>/dev/null || :
 ip6tables -w 5 -t mangle -F MESHLIB_DIVERT 2>/dev/null || :

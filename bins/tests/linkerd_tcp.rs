@@ -24,6 +24,8 @@ mod hybrid;
 mod ipv6;
 #[path = "linkerd_tcp/limits.rs"]
 mod limits;
+#[path = "linkerd_tcp/lines.rs"]
+mod lines;
 #[path = "linkerd_tcp/log.rs"]
 mod log;
 #[path = "linkerd_tcp/metrics.rs"]

@@ -1,8 +1,6 @@
 //! The program as a child process, and other programs.
 
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,8 +10,6 @@ use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -23,11 +19,11 @@ use rustix::process::kill_process;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+pub(crate) use crate::lines::Lines;
+pub(crate) use crate::lines::SOON;
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_linkerd-tcp");
-
-/// What must happen at all must happen within this, on a machine that is busy with other things.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// How often a condition is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
@@ -177,65 +173,6 @@ fn reachable(mut addr: SocketAddr) -> SocketAddr {
         addr.set_ip([127, 0, 0, 1].into());
     }
     addr
-}
-
-/// The lines of a pipe, read as they come.
-#[derive(Clone)]
-pub(crate) struct Lines(Arc<(Mutex<Heard>, Condvar)>);
-
-#[derive(Default)]
-struct Heard {
-    lines: Vec<String>,
-    ended: bool,
-}
-
-impl Lines {
-    fn follow(pipe: impl Read + Send + 'static) -> Self {
-        let lines = Self(Arc::default());
-        let of_thread = lines.clone();
-        // Ends with the pipe, which ends with the process.
-        thread::spawn(move || {
-            // What is no text is shown as far as it is.
-            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                of_thread.0.0.lock().unwrap().lines.push(line);
-                of_thread.0.1.notify_all();
-            }
-            of_thread.0.0.lock().unwrap().ended = true;
-            of_thread.0.1.notify_all();
-        });
-        lines
-    }
-
-    /// All lines so far.
-    pub(crate) fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().lines.clone()
-    }
-
-    /// All that there is, once the pipe has ended. Blocks the thread.
-    fn rest(&self) -> String {
-        let (lines, changed) = &*self.0;
-        let read = changed.wait_timeout_while(lines.lock().unwrap(), SOON, |lines| !lines.ended).unwrap().0;
-        read.lines.join("\n")
-    }
-
-    /// How many lines so far hold a text.
-    pub(crate) fn count(&self, text: &str) -> usize {
-        self.all().iter().filter(|line| line.contains(text)).count()
-    }
-
-    /// Waits for a line and returns it. Blocks the thread.
-    pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let (lines, changed) = &*self.0;
-        let lines = lines.lock().unwrap();
-        let missing = |heard: &mut Heard| !heard.ended && !heard.lines.iter().any(|line| wanted(line));
-        let heard = changed.wait_timeout_while(lines, SOON, missing).unwrap().0;
-        let lines = heard.lines.clone();
-        // A test that fails here must not keep the lock: its end shows the lines once more.
-        drop(heard);
-        let found = lines.iter().find(|line| wanted(line)).cloned();
-        found.unwrap_or_else(|| panic!("no line about {what} in {lines:#?}"))
-    }
 }
 
 /// What a program that ended had to say.

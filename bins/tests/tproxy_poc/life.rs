@@ -11,6 +11,7 @@ use crate::net::near;
 use crate::net::pod;
 use crate::process::Proxy;
 use crate::process::run;
+use crate::process::succeed;
 use crate::talk::Server;
 use crate::talk::is_hanging;
 use crate::talk::is_refused;
@@ -64,6 +65,29 @@ fn the_next_proxy_takes_over_what_a_killed_one_left() {
             }
         }
     }
+}
+
+#[test]
+fn another_mode_and_tool_replace_what_a_killed_one_left() {
+    let Some(net) = pod() else { return };
+    let before = net.pod.snapshot();
+    let _server = Server::start(&net.pod, everywhere(3000));
+
+    for args in [
+        "--mode nat --rules iptables --reply fwmark",
+        "--mode tproxy --rules nft",
+        "--mode nat --rules nft --addr [::]:5000",
+        "--mode tproxy --rules iptables --reply source-rule",
+    ] {
+        let proxy = Proxy::start(&net.pod, args);
+        let seen = visit(&net.client, near(Family::V4), at_pod(Family::V4, 8080)).unwrap();
+        assert!(seen.is_client(), "{args}: {seen:?}");
+        proxy.log().wait_for("the client", |line| line.contains("Handling connection"));
+        proxy.kill();
+    }
+
+    succeed(&net.pod, "rules remove");
+    assert_eq!(net.pod.snapshot().since(&before), Vec::<String>::new());
 }
 
 #[test]

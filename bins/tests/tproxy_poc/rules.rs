@@ -40,6 +40,31 @@ fn all() -> Vec<String> {
 }
 
 #[test]
+fn what_is_printed_sets_what_is_applied() {
+    for args in all() {
+        let Some(net) = pod() else { return };
+        let before = net.pod.snapshot();
+        let printed = succeed(&net.pod, &format!("rules print {args}"));
+        assert_eq!(
+            net.pod.snapshot().since(&before),
+            Vec::<String>::new(),
+            "{args}: print has set something"
+        );
+
+        net.pod.sh(&printed);
+        let by_shell = net.pod.snapshot();
+        succeed(&net.pod, "rules remove");
+        assert_eq!(net.pod.snapshot().since(&before), Vec::<String>::new(), "{args}");
+        succeed(&net.pod, &format!("rules apply {args}"));
+
+        assert_eq!(net.pod.snapshot().since(&by_shell), Vec::<String>::new(), "{args}");
+        assert_ne!(by_shell, before, "{args}");
+        net.pod.sh(&succeed(&net.pod, &format!("rules print --remove {args}")));
+        assert_eq!(net.pod.snapshot().since(&before), Vec::<String>::new(), "{args}: print --remove");
+    }
+}
+
+#[test]
 fn applying_twice_is_applying_once() {
     for args in all() {
         let Some(net) = pod() else { return };

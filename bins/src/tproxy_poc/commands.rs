@@ -5,11 +5,13 @@ use std::io;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use meshlib::tproxy::rules::Sysctl;
 use meshlib::tproxy::rules::Tool;
 use meshlib::tproxy::rules::remove;
 
 use super::Failure;
 use super::args::InterceptArgs;
+use super::args::ReplyArg;
 use super::args::RulesCommand;
 use super::args::ToolArg;
 use super::plan;
@@ -24,13 +26,17 @@ pub(super) fn handle(args: &InterceptArgs, command: RulesCommand) -> Result<Exit
     match command {
         RulesCommand::Print { remove: true } => {
             print(remove(some_tool(args.rules)?, args.table, args.rule_priority))?;
+            if args.reply == ReplyArg::Fwmark {
+                print(Sysctl::FWMARK.iter().map(|sysctl| format!("sysctl -w {sysctl}=0")))?;
+            }
         }
         RulesCommand::Print { remove: false } => {
             let plan = Plan::new(args)?;
             let tool = some_tool(args.rules)?;
             let sysctls = plan.rules.sysctls();
             print(sysctls.iter().map(|sysctl| format!("sysctl -w {sysctl}=1")))?;
-            print(plan.rules.apply(tool))?;
+            // What the printed commands switch on is switched off with the rules.
+            print(plan.rules.with_switched_on(sysctls).apply(tool))?;
         }
         RulesCommand::Apply => {
             let plan = Plan::new(args)?;

@@ -30,7 +30,8 @@ pub(super) fn apply(rules: &Rules) -> Command {
 }
 
 pub(super) fn release() -> Command {
-    Command::words("nft", &format!("flush chain {TABLE} pre")).run(Run::May)
+    // The rule that redirects stays: without any, the kernel stops translating the connections that live.
+    Command::words("nft", &format!("insert rule {TABLE} pre return")).run(Run::May)
 }
 
 pub(super) fn remove() -> Command {

@@ -24,4 +24,4 @@ table inet meshlib_tproxy {
 END
 # tidy
 # release
-nft flush chain inet meshlib_tproxy pre 2>/dev/null || :
+nft insert rule inet meshlib_tproxy pre return 2>/dev/null || :

@@ -25,4 +25,4 @@ ip -4 rule del pref 7089 fwmark 0x1/0x1 lookup 100 2>/dev/null || :
 ip -4 rule del pref 7089 iif lo from 127.0.0.0/8 lookup 100 2>/dev/null || :
 ip -4 route del local 0.0.0.0/0 dev lo table 100 2>/dev/null || :
 # release
-nft flush chain inet meshlib_tproxy pre 2>/dev/null || :
+nft insert rule inet meshlib_tproxy pre return 2>/dev/null || :

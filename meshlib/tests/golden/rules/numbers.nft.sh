@@ -33,4 +33,4 @@ ip -6 rule del pref 99 fwmark 0x100/0x100 lookup 4143 2>/dev/null || :
 ip -6 rule del pref 99 iif lo from ::1/128 lookup 4143 2>/dev/null || :
 ip -6 route del local ::/0 dev lo table 4143 2>/dev/null || :
 # release
-nft flush chain inet meshlib_tproxy pre 2>/dev/null || :
+nft insert rule inet meshlib_tproxy pre return 2>/dev/null || :

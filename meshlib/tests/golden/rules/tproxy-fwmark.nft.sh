@@ -29,4 +29,4 @@ END
 ip -4 rule del pref 7089 iif lo from 127.0.0.0/8 lookup 100 2>/dev/null || :
 ip -6 rule del pref 7089 iif lo from ::1/128 lookup 100 2>/dev/null || :
 # release
-nft flush chain inet meshlib_tproxy pre 2>/dev/null || :
+nft insert rule inet meshlib_tproxy pre return 2>/dev/null || :

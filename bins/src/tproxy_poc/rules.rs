@@ -36,6 +36,12 @@ pub(super) fn apply(rules: Rules, tool: Tool) -> Result<Applied, Failure> {
     let _lent = Lent::new();
     let mut rules = guarded(rules);
     warn_of_others();
+    if rules.v6.is_none() && has_ipv6() {
+        tracing::warn!(
+            target: "tproxy_poc",
+            "IPv6 connections go past the proxy, which listens for IPv4 only; --addr '[::]:PORT' takes both"
+        );
+    }
     // Of an earlier run that did not live to switch them off, whatever its mode and tool.
     let mut known = recorded(tool)?;
     for other in other_tools(tool) {
@@ -159,6 +165,16 @@ fn guarded(rules: Rules) -> Rules {
         "route_localnet is on: what comes from outside for 127.0.0.0/8 is dropped"
     );
     rules.with_guard_loopback(true)
+}
+
+/// Whether IPv6 clients may come from beyond the link.
+fn has_ipv6() -> bool {
+    // proc(5): address, index, length, scope (00 is global), flags, interface.
+    let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        matches!(fields.as_slice(), [_, _, _, "00", _, interface] if *interface != "lo")
+    })
 }
 
 /// Others may take connections before they come here. That they cannot be looked at is no reason not to begin.

@@ -83,6 +83,29 @@ fn removal_knows_every_rule_of_ours() {
 }
 
 #[test]
+fn the_guard_is_shown_as_it_is_set() {
+    let rules = Rules::new(Intercept::Tproxy)
+        .with_listener(addr("0.0.0.0:5000"))
+        .with_reply(Reply::SourceRule)
+        .with_guard_loopback(true);
+    let saved = "\
+*mangle
+:MESHLIB_GUARD - [0:0]
+:MESHLIB_PRE - [0:0]
+-A PREROUTING -j MESHLIB_GUARD
+-A PREROUTING -p tcp -j MESHLIB_PRE
+-A MESHLIB_GUARD -d 127.0.0.0/8 ! -i lo -j DROP
+-A MESHLIB_PRE -i lo -j RETURN
+-A MESHLIB_PRE -m addrtype ! --dst-type LOCAL -j RETURN
+-A MESHLIB_PRE -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m socket -j ACCEPT
+-A MESHLIB_PRE -p tcp -j TPROXY --on-port 5000 --on-ip 0.0.0.0 --tproxy-mark 0x0/0x0
+COMMIT
+";
+
+    assert_eq!(rules.listings(Tool::Iptables)[0].compare(saved), []);
+}
+
+#[test]
 fn without_ipv6_rules_for_ipv4_can_be_looked_at() {
     let v4 = Rules::new(Intercept::Tproxy).with_listener(addr("0.0.0.0:5000"));
     let both = Rules::new(Intercept::Tproxy).with_listener(addr("[::]:5000"));

@@ -75,7 +75,9 @@ pub(super) fn apply(rules: &Rules, tool: Tool, family: Family) -> Vec<Command> {
     let jumps = first.into_iter().chain(last).filter_map(|(chain, _)| {
         let jump = chain.jump(chain.hook?);
         let check = words(chain, &format!("-C {jump}"));
-        Some(Command::new(programs.iptables, words(chain, &format!("-A {jump}"))).run(Run::Unless(check)))
+        // What is dropped must not be taken before, by a listener or a rule that an earlier run has left.
+        let verb = if chain.name == GUARD { "-I" } else { "-A" };
+        Some(Command::new(programs.iptables, words(chain, &format!("{verb} {jump}"))).run(Run::Unless(check)))
     });
     [restore].into_iter().chain(jumps).collect()
 }

@@ -66,7 +66,7 @@ pub(crate) use local::Localities;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Intercept {
-    /// Their destination was rewritten to the listener's address (`REDIRECT`); the kernel's connection tracking remembers
+    /// Their destination was rewritten to the listener's address (`REDIRECT`, `DNAT`); the kernel's connection tracking remembers
     /// what it was.
     Redirect,
     /// Their packets were given to the listener as they are (`TPROXY`): the local address of each connection is where it

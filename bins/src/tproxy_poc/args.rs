@@ -42,7 +42,7 @@ pub(super) struct Args {
     pub(super) keep_rules: bool,
 
     /// How long connecting to a server may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = some_time)]
     pub(super) connect_timeout: Duration,
 
     /// How long connections may go on after a signal
@@ -254,6 +254,7 @@ Sysctls:
 Signals:
   TERM, INT  send no more connections here, let those that are here end within --drain-timeout,
              remove the rules, exit 0; a second one removes the rules and exits at once with 1
+  HUP        nothing
 
 Environment:
   RUST_LOG   what to log to stdout, such as tproxy_poc=debug or trace [default: tproxy_poc=info]
@@ -266,9 +267,15 @@ Examples:
   tproxy-poc --mode tproxy --addr '[::]:5000' --server original:original
   tproxy-poc rules print --mode nat";
 
+fn some_time(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .and_then(|time| if time.is_zero() { Err("more than no time is wanted".into()) } else { Ok(time) })
+}
+
 fn interface(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     match text.len() {
+        _ if text == "lo" => Err("what comes in by lo is never taken".into()),
         1..=15 if text.chars().all(plain) => Ok(text.to_owned()),
         _ => Err("the name of a network interface is wanted".into()),
     }

@@ -117,6 +117,10 @@ impl Metrics {
                 self.failed.inc();
                 self.upstream_error(source);
             }
+            Error::Timeout { .. } => {
+                self.failed.inc();
+                self.upstream_error(&rustix::io::Errno::TIMEDOUT.into());
+            }
             _ => self.failed.inc(),
         }
     }

@@ -79,6 +79,13 @@ fn set(applied: &Applied) -> Result<(), Failure> {
     }
     if !differences(&rules.listings(*tool))?.is_empty() {
         run_all(&rules.tidy(*tool))?;
+    }
+    if !differences(&rules.listings(*tool))?.is_empty() {
+        // Routing rules with another mark.
+        let routes = |commands: Vec<Command>| commands.into_iter().filter(|command| !is_filter(command));
+        let again =
+            routes(rules::remove(*tool, rules.table, rules.priority)).chain(routes(rules.apply(*tool)));
+        run_all(&again.collect::<Vec<_>>())?;
         for difference in differences(&rules.listings(*tool))? {
             tracing::warn!(target: "tproxy_poc", %difference, "the rules are not shown as they were set");
         }

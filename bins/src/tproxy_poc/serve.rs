@@ -208,10 +208,11 @@ fn listen(args: &Args, plan: &Plan, workers: usize) -> Result<Vec<Vec<TcpListene
     Ok(all)
 }
 
-/// The signals that end the program.
+/// The signals that end the program, and the one that would leave its rules behind.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -221,13 +222,19 @@ impl Signals {
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
+            hangup: install(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "TERM",
-            _ = self.interrupt.recv() => "INT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "TERM",
+                _ = self.interrupt.recv() => return "INT",
+                _ = self.hangup.recv() => {
+                    tracing::info!(target: "tproxy_poc", signal = "HUP", "there is nothing to load again");
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use socket2::SockRef;
 use tokio::net::TcpSocket;
@@ -37,12 +38,14 @@ pub struct ClientSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientPort {
-    /// The client's where that cannot collide with the client's own connection, and any if it turns out to be taken.
+    /// The client's, unless that would collide with the client's own connection or turns out to be taken: then one from
+    /// 10240 to 32767, where clients take none for themselves.
     #[default]
     SameIfFree,
     /// The client's, or the connection fails.
     Same,
-    /// Any.
+    /// Any of the kernel's choice, or one from 10240 to 32767 where the kernel's might collide with another connection of
+    /// the client.
     Any,
 }
 
@@ -93,13 +96,17 @@ impl ClientSource {
             Choice::Own => return to_endpoint(socket().map_err(refused(addr))?, addr).await,
             Choice::From(from) => from,
         };
-        match attempt(&socket, from, addr).await {
-            Err(Failure::Source(error)) if self.port == ClientPort::SameIfFree && is_taken(&error, from) => {
-                attempt(&socket, SocketAddr::new(from.ip(), 0), addr).await
-            }
-            result => result,
+        let mut result = match from {
+            Bind::Exactly(from) => attempt(&socket, from, addr).await,
+            Bind::Apart(ip) => apart(&socket, ip, addr).await,
+        };
+        if let (Bind::Exactly(from), Err(Failure::Source(error))) = (from, &result)
+            && self.port == ClientPort::SameIfFree
+            && is_taken(error)
+        {
+            result = apart(&socket, from.ip(), addr).await;
         }
-        .map_err(|failure| match failure {
+        result.map_err(|failure| match failure {
             Failure::Source(error) => refuse(SourceError::Os(error)),
             Failure::Endpoint(error) => refused(addr)(error),
         })
@@ -126,12 +133,12 @@ impl ClientSource {
         // connection tracking takes them for one.
         let redirected = session.local != dialled;
         let collides = dialled == Some(addr) && !(redirected && self.untracked) && local.contain(addr);
-        match self.port {
-            ClientPort::Any => Ok(Choice::From(SocketAddr::new(client.ip(), 0))),
-            ClientPort::Same if collides => Err(SourceError::Taken(client)),
-            ClientPort::SameIfFree if collides => Ok(Choice::From(SocketAddr::new(client.ip(), 0))),
-            ClientPort::Same | ClientPort::SameIfFree => Ok(Choice::From(client)),
-        }
+        Ok(Choice::From(match self.port {
+            ClientPort::Same if collides => return Err(SourceError::Taken(client)),
+            ClientPort::Any | ClientPort::SameIfFree if collides => Bind::Apart(client.ip()),
+            ClientPort::Any => Bind::Exactly(SocketAddr::new(client.ip(), 0)),
+            ClientPort::Same | ClientPort::SameIfFree => Bind::Exactly(client),
+        }))
     }
 }
 
@@ -139,8 +146,17 @@ impl ClientSource {
 enum Choice {
     /// The kernel's choice: the client is on this machine.
     Own,
-    /// This address; port 0 is any.
-    From(SocketAddr),
+    /// The client's address.
+    From(Bind),
+}
+
+/// What a socket is bound to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bind {
+    /// This address and port; 0 is the kernel's choice.
+    Exactly(SocketAddr),
+    /// This address, and a port that the client does not use for its own connections.
+    Apart(IpAddr),
 }
 
 /// Why an attempt failed.
@@ -166,6 +182,31 @@ async fn attempt(
     })
 }
 
+/// Connects from a port that the client hardly uses for connections of its own.
+///
+/// The kernel would take one of `ip_local_port_range`, and knows nothing of the client's connections: on the same addresses
+/// and ports, the two break each other.
+async fn apart(
+    socket: impl Fn() -> io::Result<TcpSocket>,
+    ip: IpAddr,
+    addr: SocketAddr,
+) -> Result<TcpStream, Failure> {
+    for _ in 0..APART_TRIES {
+        let from = SocketAddr::new(ip, fastrand::u16(APART));
+        match attempt(&socket, from, addr).await {
+            Err(Failure::Source(error)) if is_taken(&error) => {}
+            result => return result,
+        }
+    }
+    attempt(&socket, SocketAddr::new(ip, 0), addr).await
+}
+
+/// Below what systems take for their own connections: Linux from 32768, others from 49152 (RFC 6335 section 6).
+const APART: RangeInclusive<u16> = 10240..=32767;
+
+/// So many of these ports are taken by one client only if it has most of them.
+const APART_TRIES: usize = 8;
+
 fn bind(socket: &TcpSocket, from: SocketAddr) -> io::Result<()> {
     socket::set_transparent(&SockRef::from(socket), from)?;
     if from.port() == 0 {
@@ -186,8 +227,8 @@ fn refused(addr: SocketAddr) -> impl Fn(io::Error) -> Error {
 }
 
 /// Whether another port may help.
-fn is_taken(error: &io::Error, from: SocketAddr) -> bool {
-    from.port() != 0 && matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether packets from an address can be made here and answered.
@@ -251,7 +292,11 @@ mod tests {
     }
 
     fn from(text: &str) -> Choice {
-        Choice::From(text.parse().unwrap())
+        Choice::From(Bind::Exactly(text.parse().unwrap()))
+    }
+
+    fn apart() -> Choice {
+        Choice::From(Bind::Apart("192.0.2.9".parse().unwrap()))
     }
 
     const CLIENT: &str = "192.0.2.9:40000";
@@ -269,10 +314,10 @@ mod tests {
         // Given to the listener as they are: the endpoint is elsewhere on the machine, or where the client wanted to go.
         assert_eq!(choice(&auto, CLIENT, POD, POD, "127.0.0.1:80").unwrap(), from(CLIENT));
         assert_eq!(choice(&auto, CLIENT, POD, POD, "127.0.0.3:3000").unwrap(), from(CLIENT));
-        assert_eq!(choice(&auto, CLIENT, POD, POD, POD).unwrap(), from("192.0.2.9:0"));
-        assert_eq!(choice(&untracked, CLIENT, POD, POD, POD).unwrap(), from("192.0.2.9:0"));
+        assert_eq!(choice(&auto, CLIENT, POD, POD, POD).unwrap(), apart());
+        assert_eq!(choice(&untracked, CLIENT, POD, POD, POD).unwrap(), apart());
         // Redirected.
-        assert_eq!(choice(&auto, CLIENT, proxy, POD, POD).unwrap(), from("192.0.2.9:0"));
+        assert_eq!(choice(&auto, CLIENT, proxy, POD, POD).unwrap(), apart());
         assert_eq!(choice(&untracked, CLIENT, proxy, POD, POD).unwrap(), from(CLIENT));
         // Routed through this machine.
         let remote = "198.51.100.1:80";
@@ -288,6 +333,7 @@ mod tests {
         assert_eq!(choice(&same, CLIENT, POD, POD, "127.0.0.1:80").unwrap(), from(CLIENT));
         assert!(matches!(choice(&same, CLIENT, POD, POD, POD), Err(SourceError::Taken(_))));
         assert_eq!(choice(&any, CLIENT, POD, POD, "127.0.0.1:80").unwrap(), from("192.0.2.9:0"));
+        assert_eq!(choice(&any, CLIENT, POD, POD, POD).unwrap(), apart());
     }
 
     #[cfg(target_os = "linux")]

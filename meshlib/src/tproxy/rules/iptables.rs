@@ -164,7 +164,13 @@ fn redirect(rules: &Rules, family: Family) -> Vec<String> {
     let mut lines = vec!["-i lo -j RETURN".to_owned()];
     lines.extend(elsewhere(rules));
     lines.extend(skipped(rules, family));
-    lines.extend(taken(rules, &format!("-j REDIRECT --to-ports {}", listener.port())));
+    // REDIRECT means the first address of the interface that a packet comes in by.
+    let to = if listener.ip().is_unspecified() {
+        format!("-j REDIRECT --to-ports {}", listener.port())
+    } else {
+        format!("-j DNAT --to-destination {listener}")
+    };
+    lines.extend(taken(rules, &to));
     lines
 }
 

@@ -129,7 +129,11 @@ fn pre(rules: &Rules, mark: &str) -> Vec<String> {
         let Some(listener) = rules.listener(family) else { continue };
         let of_family = format!("meta nfproto {}", nfproto(family));
         let target = match rules.intercept {
-            Intercept::Redirect => format!("redirect to :{}", listener.port()),
+            // It means the first address of the interface that a packet comes in by.
+            Intercept::Redirect if listener.ip().is_unspecified() => {
+                format!("redirect to :{}", listener.port())
+            }
+            Intercept::Redirect => format!("dnat {} to {listener}", word(family)),
             Intercept::Tproxy => {
                 let set = rules.marks_inbound().then(|| format!("meta mark set meta mark | {mark} "));
                 let to = if listener.ip().is_unspecified() {

@@ -16,7 +16,7 @@ table inet meshlib_tproxy {
     type nat hook prerouting priority dstnat; policy accept;
     meta nfproto != ipv6 return
     iifname "lo" return
-    meta nfproto ipv6 meta l4proto tcp redirect to :6000
+    meta nfproto ipv6 meta l4proto tcp dnat ip6 to [fd77::3]:6000
   }
 }
 END

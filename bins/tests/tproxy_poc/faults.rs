@@ -16,6 +16,7 @@ use crate::talk::Server;
 use crate::talk::Talk;
 use crate::talk::any;
 use crate::talk::is_hanging;
+use crate::talk::is_refused;
 use crate::talk::visit;
 use crate::talk::visit_briefly;
 
@@ -68,6 +69,17 @@ fn nat_where_the_server_s_own_port_is_dialled() {
             Rules::Ours => assert!(result.unwrap().is_client_ip()),
         }
     }
+}
+
+#[test]
+fn nat_where_the_server_s_own_port_is_dialled_and_the_client_s_is_a_must() {
+    let Some(net) = pod() else { return };
+    let _server = Server::start(&net.pod, everywhere(3000));
+    let _proxy = start(&net, Rules::Ours, "nat", "--source client --connect-timeout 60s");
+
+    let result = visit(&net.client, near(V4), at_pod(V4, 3000));
+
+    assert!(is_refused(&result), "{result:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Rules from the start of the proxy to its end, however it ends.
 
 use meshlib::test_util::netns::Family;
+use rustix::process::Signal;
 
 use crate::net::MODES;
 use crate::net::REPLIES;
@@ -129,4 +130,17 @@ fn a_proxy_that_cannot_listen_sets_no_rules() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("0.0.0.0:5000"), "{ended:?}");
     assert_eq!(net.pod.snapshot().since(&before), Vec::<String>::new());
+}
+
+#[test]
+fn a_terminal_that_closes_does_not_end_the_proxy() {
+    let Some(net) = pod() else { return };
+    let _server = Server::start(&net.pod, everywhere(3000));
+    let proxy = Proxy::start(&net.pod, "--mode tproxy");
+
+    proxy.signal(Signal::HUP);
+
+    proxy.log().wait_for("what it makes of HUP", |line| line.contains("nothing to load again"));
+    visit(&net.client, near(Family::V4), at_pod(Family::V4, 8080)).unwrap();
+    proxy.stop();
 }

@@ -115,3 +115,33 @@ fn when_all_ports_are_used_clients_are_refused_at_once() {
         assert_eq!(talks.iter().filter(|talk| is_refused(talk)).count(), 20, "{mode}");
     }
 }
+
+#[test]
+fn connections_of_one_client_to_the_server_s_own_port_leave_each_other_alone() {
+    const LIVE: u16 = 24;
+
+    for mode in MODES {
+        let Some(net) = pod() else { return };
+        // The kernel of the pod has no ports but those that the client uses, too.
+        let range = format!("40000 {}", 40_000 + LIVE - 1);
+        net.pod.set_sysctl("net.ipv4.ip_local_port_range", &range);
+        let _server = Server::start(&net.pod, everywhere(3000));
+        for source in ["auto", "client-ip"] {
+            let args = format!("--mode {mode} --source {source} --server original:original");
+            let proxy = Proxy::start(&net.pod, &args);
+
+            let open =
+                |port| Talk::open(&net.client, (Pod::client_ip(Family::V4), port), at_pod(Family::V4, 3000));
+            let mut talks: Vec<_> = (40_000..40_000 + LIVE).map(|port| open(port).unwrap()).collect();
+
+            for talk in &mut talks {
+                assert!(talk.seen.is_client_ip(), "{args}: {:?}", talk.seen);
+                assert_eq!(talk.echo(b"still here").unwrap(), b"still here", "{args}");
+            }
+            for talk in talks {
+                assert_eq!(talk.echo_to_end(b"bye".to_vec()).unwrap(), b"bye", "{args}");
+            }
+            proxy.stop();
+        }
+    }
+}

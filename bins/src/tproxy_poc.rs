@@ -1,6 +1,6 @@
 //! `tproxy-poc`: a sidecar that takes what is meant for its pod's server, and connects to it from the client's address.
 //!
-//! Arguments become a [`plan`] or are refused; rules are set by running the commands that the library writes, when the
+//! Arguments become a plan or are refused; rules are set by running the commands that the library writes, when the
 //! sockets listen already; then workers serve until a signal ends it and the rules go again.
 
 mod args;
@@ -12,6 +12,7 @@ mod plan;
 mod privileges;
 mod program;
 mod rules;
+mod run;
 mod serve;
 mod upstream;
 mod wire;

@@ -83,7 +83,7 @@ pub(super) struct InterceptArgs {
     pub(super) addr: Vec<SocketAddr>,
 
     /// How connections come here: their destination is rewritten (nat), or their packets are handed over as they are
-    /// (tproxy) [required]
+    /// (tproxy); required
     #[arg(long, value_enum, ignore_case = true, global = true)]
     pub(super) mode: Option<ModeArg>,
 

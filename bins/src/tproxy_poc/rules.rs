@@ -1,10 +1,7 @@
-//! Setting, checking and removing rules: runs the commands that the library writes.
+//! Setting, checking and removing rules.
 
 use std::fs;
-use std::io;
-use std::io::Write;
 use std::process;
-use std::process::Stdio;
 
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules;
@@ -12,7 +9,6 @@ use meshlib::tproxy::rules::Command;
 use meshlib::tproxy::rules::Difference;
 use meshlib::tproxy::rules::Listing;
 use meshlib::tproxy::rules::Rules;
-use meshlib::tproxy::rules::Run;
 use meshlib::tproxy::rules::Sysctl;
 use meshlib::tproxy::rules::Tool;
 
@@ -20,9 +16,8 @@ use super::Failure;
 use super::plan::is_here;
 use super::plan::search_path;
 use super::privileges::Lent;
-
-/// More rules of one kind than anybody sets: what is removed until there is no more ends here.
-const MOST: usize = 1000;
+use super::run::run_all;
+use super::run::shown;
 
 /// Rules that this process has set, until they are removed.
 #[derive(Debug)]
@@ -301,102 +296,4 @@ fn differences(listings: &[Listing]) -> Result<Vec<Difference>, Failure> {
         all.extend(listing.compare(&shown(&listing.command)?));
     }
     Ok(all)
-}
-
-/// What a command shows; nothing, if it may fail and does.
-fn shown(command: &Command) -> Result<String, Failure> {
-    if command.run == Run::May && !is_here(command.program) {
-        return Ok(String::new());
-    }
-    let output = once(command, &command.args)?;
-    if !output.status.success() && command.run == Run::Must {
-        return Err(failed(command, &output));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn run_all(commands: &[Command]) -> Result<(), Failure> {
-    commands.iter().try_for_each(run)
-}
-
-fn run(command: &Command) -> Result<(), Failure> {
-    // What has no program has no rules.
-    if matches!(command.run, Run::May | Run::UntilFailure) && !is_here(command.program) {
-        return Ok(());
-    }
-    tracing::debug!(target: "tproxy_poc", %command, "running");
-    if let Run::Unless(check) = &command.run
-        && once(command, check)?.status.success()
-    {
-        return Ok(());
-    }
-    let output = once(command, &command.args)?;
-    let success = output.status.success();
-    match &command.run {
-        Run::UntilFailure => {
-            let mut more = success;
-            for _ in 0..MOST {
-                if !more {
-                    break;
-                }
-                more = once(command, &command.args)?.status.success();
-            }
-            Ok(())
-        }
-        Run::May => Ok(()),
-        Run::Tolerating(text) if String::from_utf8_lossy(&output.stderr).contains(text) => Ok(()),
-        _ if success => Ok(()),
-        _ => Err(failed(command, &output)),
-    }
-}
-
-fn failed(command: &Command, output: &process::Output) -> Failure {
-    let said = String::from_utf8_lossy(&output.stderr);
-    Failure::Runtime(format!("`{command}` failed ({}): {}{}", output.status, said.trim(), hint(&said)))
-}
-
-/// What may be missing when a tool says that it does not know something.
-fn hint(said: &str) -> String {
-    const MODULES: [(&str, &str); 6] = [
-        ("TPROXY", "xt_TPROXY (nft: nft_tproxy)"),
-        ("match `socket'", "xt_socket"),
-        ("socket", "xt_socket (nft: nft_socket)"),
-        ("conntrack", "nf_conntrack and xt_conntrack"),
-        ("CONNMARK", "xt_connmark"),
-        ("REDIRECT", "xt_REDIRECT and nf_nat"),
-    ];
-    let missing = ["No such file", "Extension", "not supported", "Couldn't load", "No chain/target/match"];
-    if !missing.iter().any(|text| said.contains(text)) {
-        return String::new();
-    }
-    let module = MODULES
-        .iter()
-        .find(|(word, _)| said.contains(word))
-        .map_or("a module of netfilter", |(_, module)| module);
-    format!(" (does this kernel lack {module}?)")
-}
-
-fn once(command: &Command, args: &[String]) -> Result<process::Output, Failure> {
-    let start = || -> io::Result<process::Output> {
-        let mut child = process::Command::new(command.program)
-            .args(args)
-            .env("PATH", search_path())
-            .env("LC_ALL", "C")
-            .stdin(if command.input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let (Some(input), Some(mut stdin)) = (&command.input, child.stdin.take())
-            && let Err(error) = stdin.write_all(input.as_bytes())
-            // It has ended without reading all, and says why.
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            return Err(error);
-        }
-        child.wait_with_output()
-    };
-    start().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::Runtime(format!("`{}` is not on PATH", command.program)),
-        _ => Failure::Runtime(format!("cannot run `{}`: {error}", command.program)),
-    })
 }

@@ -63,3 +63,21 @@ fn a_conversation_goes_back_and_forth() {
         assert_eq!(talk.echo(&[round]).unwrap(), [round]);
     }
 }
+
+#[test]
+fn what_is_large_stays_in_the_kernel() {
+    for mode in MODES {
+        let Some(net) = pod() else { return };
+        let _server = Server::start(&net.pod, everywhere(3000));
+        let proxy = Proxy::start(&net.pod, &format!("--mode {mode}"));
+
+        let mut talk = Talk::open(&net.client, near(Family::V4), at_pod(Family::V4, 8080)).unwrap();
+        let before = proxy.pipes();
+        for _ in 0..64 {
+            assert!(talk.echo(&[7; 1 << 16]).unwrap() == [7; 1 << 16]);
+        }
+
+        // Splicing needs a pipe for each direction.
+        assert!(proxy.pipes() >= before + 4, "{mode}: {} ends of pipes, {before} before", proxy.pipes());
+    }
+}

@@ -1,5 +1,6 @@
 //! The program in a namespace.
 
+use std::fs;
 use std::process::Child;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -55,6 +56,13 @@ impl Proxy {
     /// What it logged so far.
     pub(crate) fn log(&self) -> &Lines {
         &self.stdout
+    }
+
+    /// How many ends of pipes it has open.
+    pub(crate) fn pipes(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let targets = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
     }
 
     /// Sends a signal.

@@ -1,0 +1,115 @@
+//! Running the commands that the library writes.
+
+use std::io;
+use std::io::Write;
+use std::process;
+use std::process::Stdio;
+
+use meshlib::tproxy::rules::Command;
+use meshlib::tproxy::rules::Run;
+
+use super::Failure;
+use super::plan::is_here;
+use super::plan::search_path;
+
+/// More rules of one kind than anybody sets: what is removed until there is no more ends here.
+const MOST: usize = 1000;
+
+/// What a command shows; nothing, if it may fail and does.
+pub(super) fn shown(command: &Command) -> Result<String, Failure> {
+    if command.run == Run::May && !is_here(command.program) {
+        return Ok(String::new());
+    }
+    let output = once(command, &command.args)?;
+    if !output.status.success() && command.run == Run::Must {
+        return Err(failed(command, &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs commands in order, up to the first that fails.
+pub(super) fn run_all(commands: &[Command]) -> Result<(), Failure> {
+    commands.iter().try_for_each(run)
+}
+
+fn run(command: &Command) -> Result<(), Failure> {
+    // What has no program has no rules.
+    if matches!(command.run, Run::May | Run::UntilFailure) && !is_here(command.program) {
+        return Ok(());
+    }
+    tracing::debug!(target: "tproxy_poc", %command, "running");
+    if let Run::Unless(check) = &command.run
+        && once(command, check)?.status.success()
+    {
+        return Ok(());
+    }
+    let output = once(command, &command.args)?;
+    let success = output.status.success();
+    match &command.run {
+        Run::UntilFailure => {
+            let mut more = success;
+            for _ in 0..MOST {
+                if !more {
+                    break;
+                }
+                more = once(command, &command.args)?.status.success();
+            }
+            Ok(())
+        }
+        Run::May => Ok(()),
+        Run::Tolerating(text) if String::from_utf8_lossy(&output.stderr).contains(text) => Ok(()),
+        _ if success => Ok(()),
+        _ => Err(failed(command, &output)),
+    }
+}
+
+fn failed(command: &Command, output: &process::Output) -> Failure {
+    let said = String::from_utf8_lossy(&output.stderr);
+    Failure::Runtime(format!("`{command}` failed ({}): {}{}", output.status, said.trim(), hint(&said)))
+}
+
+/// What may be missing when a tool says that it does not know something.
+fn hint(said: &str) -> String {
+    const MODULES: [(&str, &str); 6] = [
+        ("TPROXY", "xt_TPROXY (nft: nft_tproxy)"),
+        ("match `socket'", "xt_socket"),
+        ("socket", "xt_socket (nft: nft_socket)"),
+        ("conntrack", "nf_conntrack and xt_conntrack"),
+        ("CONNMARK", "xt_connmark"),
+        ("REDIRECT", "xt_REDIRECT and nf_nat"),
+    ];
+    let missing = ["No such file", "Extension", "not supported", "Couldn't load", "No chain/target/match"];
+    if !missing.iter().any(|text| said.contains(text)) {
+        return String::new();
+    }
+    let module = MODULES
+        .iter()
+        .find(|(word, _)| said.contains(word))
+        .map_or("a module of netfilter", |(_, module)| module);
+    format!(" (does this kernel lack {module}?)")
+}
+
+fn once(command: &Command, args: &[String]) -> Result<process::Output, Failure> {
+    let start = || -> io::Result<process::Output> {
+        let mut child = process::Command::new(command.program)
+            .args(args)
+            .env("PATH", search_path())
+            .env("LC_ALL", "C")
+            .stdin(if command.input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let (Some(input), Some(mut stdin)) = (&command.input, child.stdin.take())
+            && let Err(error) = stdin.write_all(input.as_bytes())
+            // It has ended without reading all, and says why.
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(error);
+        }
+        child.wait_with_output()
+    };
+    start().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::Runtime(format!("`{}` is not on PATH", command.program)),
+        _ => Failure::Runtime(format!("cannot run `{}`: {error}", command.program)),
+    })
+}

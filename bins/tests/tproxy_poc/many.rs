@@ -21,15 +21,16 @@ const THREADS: usize = 4;
 
 #[test]
 fn short_connections_of_one_client_all_succeed_in_nat() {
-    check("nat");
+    // The server's own port: the client's port cannot be kept.
+    check("nat", 3000);
 }
 
 #[test]
 fn short_connections_of_one_client_all_succeed_in_tproxy() {
-    check("tproxy");
+    check("tproxy", 8080);
 }
 
-fn check(mode: &str) {
+fn check(mode: &str, dialled: u16) {
     let Some(net) = pod() else { return };
     let _server = Server::start_brief(&net.pod, everywhere(3000));
     let _proxy = Proxy::start(&net.pod, &format!("--mode {mode}"));
@@ -40,7 +41,7 @@ fn check(mode: &str) {
             let net = Arc::clone(&net);
             thread::spawn(move || {
                 for i in 0..CONNECTIONS / THREADS {
-                    let talk = Talk::open(&net.client, near(Family::V4), at_pod(Family::V4, 8080));
+                    let talk = Talk::open(&net.client, near(Family::V4), at_pod(Family::V4, dialled));
                     let talk = talk.unwrap_or_else(|error| panic!("after {i} connections: {error}"));
                     assert_eq!(talk.seen.peer.ip(), talk.seen.client.ip());
                     talk.end().unwrap_or_else(|error| panic!("after {i} connections: {error}"));

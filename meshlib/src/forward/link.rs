@@ -51,6 +51,7 @@ impl<'a> Link<'a> {
     }
 
     /// The socket, if the payload is what travels and nothing that was read before is left.
+    #[cfg(target_os = "linux")]
     pub(super) fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(plain) if plain.unread.as_ref().is_none_or(|unread| unread.is_empty()) => {

@@ -58,6 +58,10 @@ const MAX_NAMES: usize = 1_000;
 type Connect = BoxCloneSyncService<Session, Io, Error>;
 type Serve = BoxCloneService<Conn, Transferred, Error>;
 
+/// How much longer a client may take in all than it may wait for an endpoint. Where both would end together, the wait ends
+/// first and says why; timers are exact to a millisecond.
+const AFTER_WAITING: Duration = Duration::from_millis(5);
+
 /// The way to the endpoints of one destination, shared by all servers and workers.
 pub(super) struct Destination {
     /// For clients that wait in this way; servers differ in it.
@@ -174,7 +178,7 @@ impl Destination {
             .with_lifetime_jitter(server.lifetime_jitter);
         let wait = waiting(server, self.most);
         let proxy = TcpProxy::new((self.connect)(wait))
-            .connect_within(Some(wait.limit))
+            .connect_within(Some(wait.limit.saturating_add(AFTER_WAITING)))
             .forward(forward)
             .observe(Arc::clone(&observer));
         let within = server.handshake_timeout;

@@ -24,6 +24,8 @@ mod header;
 mod life;
 #[path = "linkerd_tcp/lines.rs"]
 mod lines;
+#[path = "tproxy_poc/loops.rs"]
+mod loops;
 #[path = "tproxy_poc/many.rs"]
 mod many;
 #[path = "tproxy_poc/matrix.rs"]

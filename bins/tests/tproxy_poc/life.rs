@@ -1,5 +1,9 @@
 //! Rules from the start of the proxy to its end, however it ends.
 
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use meshlib::test_util::netns::Family;
 use rustix::process::Signal;
 
@@ -10,6 +14,7 @@ use crate::net::at_pod;
 use crate::net::everywhere;
 use crate::net::near;
 use crate::net::pod;
+use crate::process::PROGRAM;
 use crate::process::Proxy;
 use crate::process::run;
 use crate::process::succeed;
@@ -143,4 +148,34 @@ fn a_terminal_that_closes_does_not_end_the_proxy() {
     proxy.log().wait_for("what it makes of HUP", |line| line.contains("nothing to load again"));
     visit(&net.client, near(Family::V4), at_pod(Family::V4, 8080)).unwrap();
     proxy.stop();
+}
+
+/// Sets no rules, and otherwise does what the tool does: removing and listing.
+const BROKEN: &str = r#"#!/bin/sh
+case "$*" in
+    *noflush* | *'-f -'*) echo broken >&2; exit 1 ;;
+esac
+PATH=${PATH#*:}
+exec TOOL "$@"
+"#;
+
+#[test]
+fn rules_that_fail_halfway_leave_nothing_behind() {
+    for (tool, failing) in [("iptables", "ip6tables-restore"), ("nft", "nft")] {
+        let Some(net) = pod() else { return };
+        let before = net.pod.snapshot();
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join(failing);
+        fs::write(&script, BROKEN.replace("TOOL", failing)).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", dir.path().display(), env::var("PATH").unwrap());
+
+        let args = ["--mode", "nat", "--reply", "fwmark", "--addr", "[::]:5000", "--rules", tool];
+        let output = net.pod.command(PROGRAM).args(args).env("PATH", path).output().unwrap();
+
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{tool}: {stderr}");
+        assert!(stderr.contains(failing) && stderr.contains("broken"), "{tool}: {stderr}");
+        assert_eq!(net.pod.snapshot().since(&before), Vec::<String>::new(), "{tool}");
+    }
 }

@@ -129,6 +129,7 @@ fn remove_of(tool: Tool, table: u32, priority: u32) -> Result<(), Failure> {
 pub(super) fn check(rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
     let _lent = Lent::new();
     let mut rules = guarded(rules);
+    probe(&rules, tool)?;
     rules.switched_on = recorded(tool)?;
     let mut found = differences(&rules.listings(tool))?;
     for other in other_tools(tool) {
@@ -144,14 +145,24 @@ pub(super) fn check(rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure
     Ok(found)
 }
 
+/// Whether the kernel knows all that the rules are made of. Sets nothing.
+fn probe(rules: &Rules, tool: Tool) -> Result<(), Failure> {
+    let only_try = if tool == Tool::Nft { "--check" } else { "--test" };
+    let mut tries: Vec<_> = rules.apply(tool).into_iter().filter(|command| command.input.is_some()).collect();
+    tries.iter_mut().for_each(|command| command.args.insert(0, only_try.into()));
+    run_all(&tries)
+}
+
 /// How the rules that are set differ from those that are wanted, whichever tool has set them: the one that comes closest.
 pub(super) fn check_any(rules: &Rules) -> Result<Vec<Difference>, Failure> {
-    let mut all = Vec::new();
-    for tool in all_tools() {
-        all.push(check(rules.clone(), tool)?);
-    }
-    let closest = all.into_iter().min_by_key(Vec::len);
-    closest.ok_or_else(|| Failure::Runtime("neither iptables nor nft is on PATH".into()))
+    let none = Err(Failure::Runtime("neither iptables nor nft is on PATH".into()));
+    all_tools().into_iter().map(|tool| check(rules.clone(), tool)).fold(none, |closest, found| {
+        match (closest, found) {
+            (Ok(closest), Ok(found)) if closest.len() <= found.len() => Ok(closest),
+            (closest, Err(_)) if closest.is_ok() => closest,
+            (_, found) => found,
+        }
+    })
 }
 
 /// Guards what listens on loopback addresses, if the kernel does not.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::thread;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::future::join_all;
+use meshlib::ListenOptions;
+use meshlib::Listener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::time;
@@ -59,6 +63,28 @@ pub struct JobError {
 /// One worker per processor that this process may use.
 pub fn usual() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Opens a listening socket for each worker. Returns where they listen.
+///
+/// # Errors
+///
+/// What the operating system says, in particular if somebody listens there already.
+pub fn listen(
+    addr: SocketAddr,
+    options: &ListenOptions,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let first = Listener::open(addr, options)?;
+    let local = first.local_addr()?;
+    if workers == 1 {
+        return Ok((local, vec![first]));
+    }
+    // The first socket has shown that nobody else listens here; sockets that share a port would not notice.
+    drop(first);
+    let options = options.clone().with_reuse_port(true);
+    let sockets = (0..workers).map(|_| Listener::open(local, &options)).collect::<io::Result<_>>()?;
+    Ok((local, sockets))
 }
 
 /// Ends with its runtime.

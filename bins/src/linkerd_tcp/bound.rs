@@ -59,7 +59,7 @@ impl Prepared {
         let mut problems = Vec::new();
         let mut servers = Vec::new();
         for (_, _, server) in self.servers() {
-            match listen(server.addr, workers) {
+            match workers::listen(server.addr, &ListenOptions::default(), workers) {
                 Ok(sockets) => servers.push(sockets),
                 Err(error) => {
                     let text = format!("cannot listen at {}: {error}", server.addr);
@@ -68,7 +68,7 @@ impl Prepared {
             }
         }
         let admin_addr = self.config.admin.addr;
-        let admin = match listen(admin_addr, 1) {
+        let admin = match workers::listen(admin_addr, &ListenOptions::default(), 1) {
             Ok((addr, mut sockets)) => sockets.pop().map(|socket| (socket, addr)),
             Err(error) => {
                 let text = format!("cannot listen at {admin_addr} for admin requests: {error}");
@@ -278,19 +278,4 @@ fn tls_reloads(prepared: &Prepared, reload: &watch::Receiver<()>) -> tokio::task
         }
     }
     tasks
-}
-
-/// One listening socket per worker.
-fn listen(addr: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    let options = ListenOptions::default();
-    let first = Listener::open(addr, &options)?;
-    let local = first.local_addr()?;
-    if workers == 1 {
-        return Ok((local, vec![first]));
-    }
-    // The first socket has shown that nobody else listens here; sockets that share a port would not notice.
-    drop(first);
-    let options = options.with_reuse_port(true);
-    let sockets = (0..workers).map(|_| Listener::open(local, &options)).collect::<io::Result<_>>()?;
-    Ok((local, sockets))
 }

@@ -190,20 +190,9 @@ fn listen(args: &Args, plan: &Plan, workers: usize) -> Result<Vec<Vec<TcpListene
         .with_only_v6(has_v4);
     let mut all: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     for addr in &plan.addrs {
-        let open = |options: &ListenOptions| {
-            Listener::open(*addr, options)
-                .map_err(|error| Failure::Runtime(format!("cannot listen at {addr}: {error}")))
-        };
-        let first = open(&options)?;
-        if workers == 1 {
-            all[0].push(first);
-            continue;
-        }
-        // It has shown that nobody else listens here; sockets that share a port would not notice.
-        drop(first);
-        for sockets in &mut all {
-            sockets.push(open(&options.clone().with_reuse_port(true))?);
-        }
+        let (_, sockets) = workers::listen(*addr, &options, workers)
+            .map_err(|error| Failure::Runtime(format!("cannot listen at {addr}: {error}")))?;
+        all.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
     }
     Ok(all)
 }

@@ -32,6 +32,7 @@ use tower::Layer;
 use tower::Service;
 use tower::ServiceExt;
 use tower::service_fn;
+use tower::util::option_layer;
 
 use super::args::Args;
 use super::args::HeaderArg;
@@ -43,7 +44,7 @@ use super::metrics::Seen;
 use super::plan::Plan;
 use super::upstream::Target;
 
-/// How connections go on to servers. Clones share it.
+/// How connections go on to servers.
 #[derive(Debug)]
 pub(super) struct Wire {
     server: Target,
@@ -64,15 +65,11 @@ impl Wire {
         let connector = |options| {
             let tcp = TcpConnector::new(options);
             let within = TimeoutLayer::connect(args.connect_timeout);
-            match args.send_proxy_protocol {
-                None => BoxConnector::new(within.layer(tcp)),
-                Some(HeaderArg::V1) => {
-                    BoxConnector::new(within.layer(ProxyHeaderLayer::new(ProxyHeader::V1).layer(tcp)))
-                }
-                Some(HeaderArg::V2) => {
-                    BoxConnector::new(within.layer(ProxyHeaderLayer::new(ProxyHeader::V2).layer(tcp)))
-                }
-            }
+            let header = args.send_proxy_protocol.map(|form| match form {
+                HeaderArg::V1 => ProxyHeader::V1,
+                HeaderArg::V2 => ProxyHeader::V2,
+            });
+            BoxConnector::new(within.layer(option_layer(header.map(ProxyHeaderLayer::new)).layer(tcp)))
         };
         let falls_back = source.is_some() && args.on_spoof_error == OnSpoofError::Local;
         let keeps_client = source.is_some();

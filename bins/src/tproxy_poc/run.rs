@@ -3,10 +3,21 @@
 use std::io;
 use std::io::Write;
 use std::process;
+use std::process::Child;
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use meshlib::tproxy::rules::Command;
 use meshlib::tproxy::rules::Run;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+use rustix::process::pidfd_open;
+use rustix::process::pidfd_send_signal;
 
 use super::Failure;
 use super::plan::is_here;
@@ -14,6 +25,9 @@ use super::plan::search_path;
 
 /// More rules of one kind than anybody sets: what is removed until there is no more ends here.
 const MOST: usize = 1000;
+
+/// How long a command may take. It waits up to 5 s for others that change rules, and works for milliseconds.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a command shows; nothing, if it may fail and does.
 pub(super) fn shown(command: &Command) -> Result<String, Failure> {
@@ -68,6 +82,37 @@ fn failed(command: &Command, output: &process::Output) -> Failure {
     Failure::Runtime(format!("`{command}` failed ({}): {}{}", output.status, said.trim(), hint(&said)))
 }
 
+/// Kills a program that takes too long, unless it is dropped before.
+struct Deadline {
+    ended: Option<mpsc::Sender<()>>,
+    watch: Option<JoinHandle<()>>,
+}
+
+impl Deadline {
+    fn within(child: &Child, limit: Duration) -> io::Result<Self> {
+        // Stays its own, whoever gets its number when it has ended.
+        let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+        let (ended, end) = mpsc::channel();
+        let watch = thread::Builder::new().spawn(move || {
+            if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                // It may have ended just now.
+                let _ = pidfd_send_signal(&process, Signal::KILL);
+            }
+        })?;
+        Ok(Self { ended: Some(ended), watch: Some(watch) })
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.ended = None;
+        if let Some(watch) = self.watch.take() {
+            // It does not panic.
+            let _ = watch.join();
+        }
+    }
+}
+
 /// What may be missing when a tool says that it does not know something.
 fn hint(said: &str) -> String {
     const MODULES: [(&str, &str); 6] = [
@@ -99,6 +144,8 @@ fn once(command: &Command, args: &[String]) -> Result<process::Output, Failure> 
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
+        // Before Linux 5.3 there is none.
+        let _deadline = Deadline::within(&child, LIMIT).ok();
         if let (Some(input), Some(mut stdin)) = (&command.input, child.stdin.take())
             && let Err(error) = stdin.write_all(input.as_bytes())
             // It has ended without reading all, and says why.
@@ -112,4 +159,31 @@ fn once(command: &Command, args: &[String]) -> Result<process::Output, Failure> 
         io::ErrorKind::NotFound => Failure::Runtime(format!("`{}` is not on PATH", command.program)),
         _ => Failure::Runtime(format!("cannot run `{}`: {error}", command.program)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let mut child = process::Command::new("sleep").arg("1000").spawn().unwrap();
+
+        let deadline = Deadline::within(&child, Duration::from_millis(1)).unwrap();
+
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        drop(deadline);
+    }
+
+    #[test]
+    fn one_that_ends_is_left_alone() {
+        let mut child = process::Command::new("true").spawn().unwrap();
+
+        let deadline = Deadline::within(&child, LIMIT).unwrap();
+
+        assert!(child.wait().unwrap().success());
+        drop(deadline);
+    }
 }

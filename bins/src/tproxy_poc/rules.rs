@@ -127,8 +127,11 @@ fn remove_of(tool: Tool, table: u32, priority: u32) -> Result<(), Failure> {
 
 /// How the rules that are set differ from those that are wanted.
 pub(super) fn check(rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
+    compare(guarded(rules), tool)
+}
+
+fn compare(mut rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
     let _lent = Lent::new();
-    let mut rules = guarded(rules);
     probe(&rules, tool)?;
     rules.switched_on = recorded(tool)?;
     let mut found = differences(&rules.listings(tool))?;
@@ -154,9 +157,10 @@ fn probe(rules: &Rules, tool: Tool) -> Result<(), Failure> {
 }
 
 /// How the rules that are set differ from those that are wanted, whichever tool has set them: the one that comes closest.
-pub(super) fn check_any(rules: &Rules) -> Result<Vec<Difference>, Failure> {
+pub(super) fn check_any(rules: Rules) -> Result<Vec<Difference>, Failure> {
+    let rules = guarded(rules);
     let none = Err(Failure::Runtime("neither iptables nor nft is on PATH".into()));
-    all_tools().into_iter().map(|tool| check(rules.clone(), tool)).fold(none, |closest, found| {
+    all_tools().into_iter().map(|tool| compare(rules.clone(), tool)).fold(none, |closest, found| {
         match (closest, found) {
             (Ok(closest), Ok(found)) if closest.len() <= found.len() => Ok(closest),
             (closest, Err(_)) if closest.is_ok() => closest,

@@ -74,7 +74,7 @@ fn check(plan: &Plan) {
         tracing::info!(target: "tproxy_poc", "rules of somebody else, which cannot be looked at without CAP_NET_ADMIN");
         return;
     }
-    match rules::check_any(&plan.rules) {
+    match rules::check_any(plan.rules.clone()) {
         Ok(differences) => {
             for difference in differences {
                 tracing::warn!(target: "tproxy_poc", %difference, "the rules that somebody else has set differ");

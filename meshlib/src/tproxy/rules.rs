@@ -222,7 +222,7 @@ impl Rules {
         self
     }
 
-    /// Sets which clients are not intercepted. One that another contains is left out.
+    /// Sets which clients are not intercepted, as few subnets as can be.
     #[must_use]
     pub fn with_skip_subnets(mut self, subnets: impl IntoIterator<Item = Subnet>) -> Self {
         self.skip_subnets = Subnet::reduced(subnets);

@@ -4,12 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 /// A subnet in the notation of CIDR: `10.0.0.0/8`, `fd00::/8`; one address is a subnet of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subnet {
-    addr: IpAddr,
-    length: u8,
-}
+pub struct Subnet(IpNet);
 
 impl Subnet {
     /// The addresses that share the first `length` bits of one.
@@ -18,51 +17,21 @@ impl Subnet {
     ///
     /// If the address has not so many bits.
     pub fn new(addr: IpAddr, length: u8) -> Result<Self, InvalidSubnet> {
-        let bits = if addr.is_ipv4() { 32 } else { 128 };
-        if length > bits {
-            return Err(InvalidSubnet(format!("{addr}/{length}")));
-        }
-        Ok(Self { addr: masked(addr, length), length })
+        let net = IpNet::new(addr, length).map_err(|_| InvalidSubnet(format!("{addr}/{length}")))?;
+        Ok(Self(net.trunc()))
     }
 
     /// Whether it is one of IPv4.
     pub fn is_v4(&self) -> bool {
-        self.addr.is_ipv4()
+        matches!(self.0, IpNet::V4(_))
     }
 
-    /// Whether every address of another is in it.
-    fn covers(&self, other: &Self) -> bool {
-        self.is_v4() == other.is_v4()
-            && self.length <= other.length
-            && masked(other.addr, self.length) == self.addr
-    }
-
-    /// Sorted, without those that others cover: nft refuses sets that overlap.
+    /// As few as there can be, sorted: nft refuses sets that overlap.
     pub(super) fn reduced(subnets: impl IntoIterator<Item = Self>) -> Vec<Self> {
-        let mut all: Vec<_> = subnets.into_iter().collect();
-        // A subnet comes before those it covers.
-        all.sort();
-        let mut kept: Vec<Self> = Vec::new();
-        for subnet in all {
-            if !kept.iter().any(|wider| wider.covers(&subnet)) {
-                kept.push(subnet);
-            }
-        }
-        kept
-    }
-}
-
-/// An address with all bits behind the first `length` zero.
-fn masked(addr: IpAddr, length: u8) -> IpAddr {
-    match addr {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            IpAddr::V4((ip.to_bits() & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            IpAddr::V6((ip.to_bits() & mask).into())
-        }
+        let all: Vec<_> = subnets.into_iter().map(|subnet| subnet.0).collect();
+        let mut few: Vec<_> = IpNet::aggregate(&all).into_iter().map(Self).collect();
+        few.sort();
+        few
     }
 }
 
@@ -70,22 +39,16 @@ impl FromStr for Subnet {
     type Err = InvalidSubnet;
 
     fn from_str(text: &str) -> Result<Self, InvalidSubnet> {
-        let invalid = || InvalidSubnet(text.to_owned());
-        let (addr, length) = match text.split_once('/') {
-            Some((addr, length)) => (addr, Some(length)),
-            None => (text, None),
-        };
-        let addr: IpAddr = addr.parse().map_err(|_| invalid())?;
-        let whole = if addr.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Ok(whole), str::parse).map_err(|_| invalid())?;
-        Self::new(addr, length).map_err(|_| invalid())
+        let one = || text.parse::<IpAddr>().map(IpNet::from);
+        let net = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| InvalidSubnet(text.to_owned()))?;
+        Ok(Self(net.trunc()))
     }
 }
 
 /// As packet filters show it, always with its length.
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.addr, self.length)
+        self.0.fmt(f)
     }
 }
 
@@ -113,10 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn what_another_covers_is_left_out() {
+    fn there_are_as_few_as_can_be() {
         assert_eq!(
             Subnet::reduced(subnets("10.2.0.0/16 10.0.0.0/8 10.0.0.0/8 fd00::/8 fd77::/64 11.0.0.0/8")),
-            subnets("10.0.0.0/8 11.0.0.0/8 fd00::/8")
+            subnets("10.0.0.0/7 fd00::/8")
         );
         assert_eq!(Subnet::reduced(subnets("0.0.0.0/0 10.0.0.0/8 ::1")), subnets("0.0.0.0/0 ::1"));
     }

@@ -5,6 +5,8 @@
 //! which servers such as nginx and Postfix understand. Being a layer it fits between any two others: with a `TlsLayer`
 //! above it the line comes before the handshake, with one below it the line is encrypted.
 //!
+//! The library has this one, in both versions: `meshlib::connect::ProxyHeaderLayer`. Here it is an example of one's own.
+//!
 //! Run it with the address to listen at (port 0: a free one) and the backends:
 //!
 //! ```text

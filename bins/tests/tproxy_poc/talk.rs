@@ -151,6 +151,16 @@ impl Talk {
         Ok(answer)
     }
 
+    /// Sends so many bytes that they do not fit between the two ends, while it reads them back.
+    pub(crate) fn echo_bulk(&mut self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut output = self.input.get_ref().try_clone()?;
+        let mut answer = vec![0; bytes.len()];
+        let sender = thread::spawn(move || output.write_all(&bytes));
+        self.input.read_exact(&mut answer)?;
+        sender.join().unwrap()?;
+        Ok(answer)
+    }
+
     /// Reads all that still comes, then ends the connection.
     pub(crate) fn end(mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();

@@ -86,7 +86,7 @@ fn rules_and_proxy_agree() {
 fn a_pod_of_each_manifest_serves_and_its_server_sees_the_client() {
     use meshlib::test_util::netns::Family;
     use meshlib::test_util::netns::Pod;
-    use meshlib::test_util::netns::or_skip;
+    use meshlib::test_util::or_skip;
     use std::net::TcpStream;
 
     for mode in MODES {

@@ -8,6 +8,8 @@
 //! | [`Flaky`] | a network that fails when the test says so |
 //! | [`echo()`], [`echo_to_end`] | a client that checks a connection both ways |
 //! | [`netns`] | other hosts: network namespaces, wired together (Linux) |
+//! | [`Program`] | a server of others that runs while a test does |
+//! | [`Unavailable`], [`or_skip`] | what a test needs and does not have, and what it does then |
 //!
 //! They panic where a test has no use for an error: when no socket can be had or no key can be made.
 //!
@@ -39,8 +41,10 @@ mod echo;
 mod flaky;
 #[cfg(target_os = "linux")]
 pub mod netns;
+mod program;
 mod scripted;
 mod talk;
+mod unavailable;
 
 pub use ca::CertOptions;
 pub use ca::KeyKind;
@@ -49,7 +53,13 @@ pub use ca::TestCert;
 pub use echo::Echo;
 pub use echo::EchoOptions;
 pub use flaky::Flaky;
+pub use program::Program;
+pub use program::free_ports;
+pub use program::locate;
 pub use scripted::Scripted;
 pub use scripted::Updates;
 pub use talk::echo;
 pub use talk::echo_to_end;
+pub use unavailable::Unavailable;
+pub use unavailable::or_skip;
+pub use unavailable::require_programs;

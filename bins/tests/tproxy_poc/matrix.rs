@@ -2,8 +2,8 @@
 
 use meshlib::test_util::netns::Family;
 use meshlib::test_util::netns::Pod;
-use meshlib::test_util::netns::or_skip;
-use meshlib::test_util::netns::require_programs;
+use meshlib::test_util::or_skip;
+use meshlib::test_util::require_programs;
 
 use crate::net::MODES;
 use crate::net::TOOLS;

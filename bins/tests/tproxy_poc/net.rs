@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use meshlib::test_util::Unavailable;
 use meshlib::test_util::netns::Family;
 use meshlib::test_util::netns::Gateway;
 use meshlib::test_util::netns::Pod;
-use meshlib::test_util::netns::Unavailable;
-use meshlib::test_util::netns::or_skip;
-use meshlib::test_util::netns::require_programs;
+use meshlib::test_util::or_skip;
+use meshlib::test_util::require_programs;
 use tempfile::TempDir;
 
 use crate::process::PROGRAM;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use meshlib::test_util::TestCa;
 use meshlib::test_util::netns::Family;
 use meshlib::test_util::netns::Pod;
-use meshlib::test_util::netns::or_skip;
+use meshlib::test_util::or_skip;
 use meshlib::tls::rustls::ServerConfig;
 use meshlib::tls::rustls::ServerConnection;
 use meshlib::tls::rustls::StreamOwned;

@@ -10,7 +10,6 @@
 //! | [`Pod`], [`Gateway`] | networks wired together: a client and a pod; a client, a gateway and a server |
 //! | [`Family`] | IPv4 or IPv6, for tests that do the same in both |
 //! | [`Snapshot`] | all rules, routes and sysctls of a namespace, to see what somebody left behind |
-//! | [`Unavailable`], [`or_skip`] | why there is no namespace here, and what a test does then |
 //!
 //! Root, or `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, is needed, and `ip` and `setpriv` on `PATH`.
 //!
@@ -20,7 +19,8 @@
 //! use std::io::Write;
 //! use std::net::{TcpListener, TcpStream};
 //!
-//! use meshlib::test_util::netns::{Family, Pod, or_skip};
+//! use meshlib::test_util::netns::{Family, Pod};
+//! use meshlib::test_util::or_skip;
 //!
 //! let Some(net) = or_skip(Pod::new()) else { return };
 //! let addr = (Pod::pod_ip(Family::V4), 3000);
@@ -41,7 +41,6 @@ mod link;
 mod namespace;
 mod pod;
 mod snapshot;
-mod unavailable;
 
 pub use command::NamespaceCommand;
 pub use family::Family;
@@ -49,6 +48,3 @@ pub use gateway::Gateway;
 pub use namespace::Namespace;
 pub use pod::Pod;
 pub use snapshot::Snapshot;
-pub use unavailable::Unavailable;
-pub use unavailable::or_skip;
-pub use unavailable::require_programs;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::family::Family;
 use super::namespace::Namespace;
-use super::unavailable::Unavailable;
+
+use crate::test_util::Unavailable;
 
 /// A client and a server that reach each other through a gateway.
 ///
@@ -73,8 +74,8 @@ mod tests {
     use std::net::TcpListener;
     use std::net::TcpStream;
 
-    use super::super::or_skip;
     use super::*;
+    use crate::test_util::or_skip;
 
     #[test]
     fn a_client_reaches_the_server_through_the_gateway_in_both_families() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::namespace::Namespace;
-use super::unavailable::Unavailable;
+
+use crate::test_util::Unavailable;
 
 /// How long the kernel may take to give an interface its link-local address. It takes milliseconds.
 const SETTLED: Duration = Duration::from_secs(10);

@@ -16,8 +16,9 @@ use nix::sched;
 use nix::sched::CloneFlags;
 
 use super::command::NamespaceCommand;
-use super::unavailable::Unavailable;
-use super::unavailable::require_programs;
+
+use crate::test_util::Unavailable;
+use crate::test_util::require_programs;
 
 /// A network namespace. It ends, with the programs started in it, when it is dropped or when the process ends.
 ///
@@ -182,8 +183,8 @@ mod tests {
     use std::net::TcpStream;
     use std::process::Stdio;
 
-    use super::super::or_skip;
     use super::*;
+    use crate::test_util::or_skip;
 
     #[test]
     fn it_holds_nothing_but_its_own_loopback_interface() {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::family::Family;
 use super::namespace::Namespace;
-use super::unavailable::Unavailable;
+
+use crate::test_util::Unavailable;
 
 /// A client and a pod, wired together.
 ///
@@ -62,8 +63,8 @@ mod tests {
     use std::net::TcpListener;
     use std::net::TcpStream;
 
-    use super::super::or_skip;
     use super::*;
+    use crate::test_util::or_skip;
 
     #[test]
     fn client_and_pod_reach_each_other_in_both_families() {

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use super::namespace::Namespace;
-use super::unavailable::require_programs;
+
+use crate::test_util::require_programs;
 
 /// Everything that a program can leave behind in a namespace: firewall rules, routing rules and routes, `net` sysctls.
 ///
@@ -16,7 +17,7 @@ use super::unavailable::require_programs;
 /// # Examples
 ///
 /// ```
-/// use meshlib::test_util::netns::{Namespace, or_skip};
+/// use meshlib::test_util::{netns::Namespace, or_skip};
 ///
 /// let Some(namespace) = or_skip(Namespace::new()) else { return };
 /// let before = namespace.snapshot();
@@ -159,8 +160,8 @@ fn sysctls() -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::super::Pod;
-    use super::super::or_skip;
     use super::*;
+    use crate::test_util::or_skip;
 
     #[test]
     fn nothing_changes_by_looking_or_by_traffic() {

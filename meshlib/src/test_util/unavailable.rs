@@ -1,4 +1,4 @@
-//! Why there is no namespace here, and what a test does then.
+//! What a test needs and does not have, and what it does then.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::thread;
 
-/// Why a namespace, or what a test wants in it, cannot be had here.
+/// Why a test cannot have what it needs: a program, a network namespace, a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
@@ -25,6 +25,24 @@ pub enum Unavailable {
         /// The exit status, and what was said on standard error.
         reason: String,
     },
+    /// A server that tests run against is not installed.
+    #[error("no {program}: run ./test servers, or set {variable} to its path")]
+    Server {
+        /// The program.
+        program: &'static str,
+        /// The environment variable that may name it.
+        variable: &'static str,
+    },
+}
+
+impl Unavailable {
+    /// The environment variable that makes a test fail for this instead of being skipped.
+    fn requirement(&self) -> &'static str {
+        match self {
+            Self::Server { .. } => "MESHLIB_REQUIRE_SERVERS",
+            _ => "MESHLIB_REQUIRE_NETNS",
+        }
+    }
 }
 
 /// Checks that each of these programs is on `PATH`.
@@ -48,13 +66,14 @@ pub fn require_programs(names: &[&str]) -> Result<(), Unavailable> {
 ///
 /// # Panics
 ///
-/// Instead of skipping, if the environment variable `MESHLIB_REQUIRE_NETNS` is `1`.
+/// Instead of skipping, if the environment variable `MESHLIB_REQUIRE_NETNS` is `1`, or `MESHLIB_REQUIRE_SERVERS` for a
+/// missing server.
 pub fn or_skip<T>(result: Result<T, Unavailable>) -> Option<T> {
     let reason = match result {
         Ok(value) => return Some(value),
         Err(reason) => reason,
     };
-    assert!(env::var_os("MESHLIB_REQUIRE_NETNS").is_none_or(|value| value != "1"), "{reason}");
+    assert!(env::var_os(reason.requirement()).is_none_or(|value| value != "1"), "{reason}");
     // The test harness names the thread after the test.
     let thread = thread::current();
     let line = format!("{}: {reason}", thread.name().unwrap_or("a test"));

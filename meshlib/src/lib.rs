@@ -64,6 +64,7 @@
 //! | `dtab` | no | the `dtab` module |
 //! | `config` | no | the `config` module |
 //! | `prometheus` | no | `observe::prometheus` |
+//! | `store` | no | the `store` module |
 //! | `tproxy` | no | the `tproxy` module (Linux) |
 //! | `test-util` | no | the `test_util` module |
 //! | `full` | no | all but `ring` and `test-util` |
@@ -96,6 +97,8 @@ pub mod config;
 pub mod dtab;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "store")]
+pub mod store;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 #[cfg(feature = "tproxy")]

@@ -25,7 +25,7 @@ use http::Response;
 use meshlib::Drain;
 use meshlib::Error;
 use meshlib::Server;
-use meshlib::Session;
+use meshlib::http::Accepted;
 use meshlib::http::Body;
 use meshlib::http::HttpServer;
 use meshlib::http::admin;
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hello = tower::service_fn(move |request: Request<Body>| {
         count.fetch_add(1, Ordering::Relaxed);
         // The facts about the connection travel with each of its requests.
-        let peer = request.extensions().get::<Session>().and_then(|session| session.peer);
+        let peer = request.extensions().get::<Accepted>().and_then(|accepted| accepted.session().peer);
         let text = format!("hello {peer:?}, this is {}\n", request.uri().path());
         async { Ok::<_, Error>(Response::new(Body::from(text))) }
     });

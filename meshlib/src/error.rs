@@ -111,7 +111,8 @@ impl Error {
         }
     }
 
-    /// Whether the same request may be sent to another endpoint: nothing of it can have reached this one.
+    /// Whether the same request may be sent to another endpoint: nothing of it can have reached this one, or it is an HTTP
+    /// request that does no harm twice.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. } => true,
@@ -120,7 +121,7 @@ impl Error {
             Self::Tls { side, .. } => *side == Side::Server,
             Self::Timeout { phase, .. } => matches!(phase, Phase::Connect | Phase::ServerHandshake),
             #[cfg(feature = "http")]
-            Self::Http(error) => error.is_unsent(),
+            Self::Http(error) => error.is_retryable(),
             _ => false,
         }
     }

@@ -24,22 +24,41 @@
 //! # }
 //! ```
 
+use std::time::Duration;
+
 use crate::error::Fault;
 use crate::error::Side;
 
+mod accepted;
 pub mod admin;
 mod body;
 mod client;
+mod expect;
+mod form;
+mod headers;
 mod pool;
+pub mod route;
 mod server;
+pub mod status;
+mod upgrade;
 mod write_deadline;
 
+pub use accepted::Accepted;
 pub use body::Body;
 pub use client::ClientLayer;
 pub use client::HttpClient;
+pub use headers::Forwarded;
+pub use headers::Headers;
+pub use headers::HeadersFuture;
+pub use headers::HeadersLayer;
 pub use pool::PoolOptions;
 pub use server::HttpServer;
 pub use server::ServerOptions;
+pub use upgrade::Upgrade;
+pub use upgrade::UpgradeLayer;
+
+/// What a TLS server that speaks HTTP/2 and HTTP/1.1 offers in its handshake, the better one first.
+pub const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Why an HTTP exchange failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +67,9 @@ pub enum HttpError {
     /// The endpoint's connection was closed before a byte of the request was sent.
     #[error("the connection was closed before the request was sent")]
     Unsent(#[source] hyper::Error),
+    /// A connection that had been kept was closed instead of answering a request that may be repeated.
+    #[error("the kept connection was closed before the answer")]
+    Stale(#[source] hyper::Error),
     /// The exchange with a peer broke down.
     #[error("exchange with the {side} failed")]
     Exchange {
@@ -55,6 +77,14 @@ pub enum HttpError {
         side: Side,
         /// What happened.
         source: hyper::Error,
+    },
+    /// A peer's connection broke before a request or an answer began.
+    #[error("the connection of the {side} broke")]
+    Lost {
+        /// The peer.
+        side: Side,
+        /// What the operating system says.
+        source: std::io::Error,
     },
     /// A body is larger than it may be.
     #[error("the body is larger than {limit} bytes")]
@@ -65,21 +95,30 @@ pub enum HttpError {
     /// A body broke off.
     #[error("the body broke off")]
     Body(#[source] tower::BoxError),
+    /// A peer was silent in the middle of a body.
+    #[error("no byte of the body came for {after:?}")]
+    Silent {
+        /// The limit.
+        after: Duration,
+    },
+    /// A request cannot be passed on as it is.
+    #[error("the request is malformed: {0}")]
+    Malformed(&'static str),
 }
 
 impl HttpError {
     /// Who is to blame.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unsent(_) => Fault::Server,
-            Self::Exchange { side, .. } => side.fault(),
-            Self::TooLarge { .. } => Fault::Client,
+            Self::Unsent(_) | Self::Stale(_) => Fault::Server,
+            Self::Exchange { side, .. } | Self::Lost { side, .. } => side.fault(),
+            Self::TooLarge { .. } | Self::Silent { .. } | Self::Malformed(_) => Fault::Client,
             Self::Body(_) => Fault::Server,
         }
     }
 
-    /// Whether nothing of the request can have reached its endpoint.
-    pub fn is_unsent(&self) -> bool {
-        matches!(self, Self::Unsent(_))
+    /// Whether the request may be sent again: nothing of it can have reached its endpoint, or it does no harm twice.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unsent(_) | Self::Stale(_))
     }
 }

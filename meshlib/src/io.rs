@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use bytes::Bytes;
+use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
@@ -98,7 +99,8 @@ enum Kind {
     Tcp(Tcp),
     TlsServer(Box<server::TlsStream<Tcp>>),
     TlsClient(Box<client::TlsStream<Tcp>>),
-    Other(Box<dyn Transport>, TlsStatus),
+    /// With the application protocol of its handshake, if it had one.
+    Other(Box<dyn Transport>, TlsStatus, Option<Box<[u8]>>),
 }
 
 /// Whether and by whom the bytes of an [`Io`] are encrypted.
@@ -116,7 +118,7 @@ pub enum TlsStatus {
 impl Io {
     /// Wraps a stream of another kind.
     pub fn new(transport: impl Transport) -> Self {
-        Self::from(Kind::Other(Box::new(transport), TlsStatus::None))
+        Self::from(Kind::Other(Box::new(transport), TlsStatus::None, None))
     }
 
     /// A plain socket from which `unread` was taken already; it is read again first.
@@ -132,8 +134,8 @@ impl Io {
         Self::from(Kind::TlsClient(Box::new(stream)))
     }
 
-    pub(crate) fn tls_over(transport: impl Transport, status: TlsStatus) -> Self {
-        Self::from(Kind::Other(Box::new(transport), status))
+    pub(crate) fn tls_over(transport: impl Transport, status: TlsStatus, alpn: Option<Box<[u8]>>) -> Self {
+        Self::from(Kind::Other(Box::new(transport), status, alpn))
     }
 
     /// Keeps a value until the connection is closed.
@@ -154,7 +156,17 @@ impl Io {
             Kind::Tcp(_) => TlsStatus::None,
             Kind::TlsServer(_) => TlsStatus::Server,
             Kind::TlsClient(_) => TlsStatus::Client,
-            Kind::Other(_, status) => *status,
+            Kind::Other(_, status, _) => *status,
+        }
+    }
+
+    /// The application protocol that the TLS handshake of this connection agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Tcp(_) => None,
+            Kind::TlsServer(tls) => tls.get_ref().1.alpn_protocol(),
+            Kind::TlsClient(tls) => tls.get_ref().1.alpn_protocol(),
+            Kind::Other(_, _, alpn) => alpn.as_deref(),
         }
     }
 
@@ -206,6 +218,22 @@ impl Io {
         self
     }
 
+    /// The stream with bytes in front that were read from it: they are read again first.
+    pub(crate) fn replaying(self, read: BytesMut) -> Self {
+        if read.is_empty() {
+            return self;
+        }
+        let read = read.freeze();
+        match self.into_parts() {
+            Ok((tcp, held)) => {
+                // What is still unread comes after what was read.
+                let unread = if tcp.unread.is_empty() { read } else { [read, tcp.unread].concat().into() };
+                Self::with_unread(tcp.stream, unread).holding(held)
+            }
+            Err(io) => Self::new(Prefixed::new(read, io)),
+        }
+    }
+
     /// Moves a plain socket to the runtime this is called in, which from then on is woken for it. Anything else stays
     /// with the runtime it came from.
     ///
@@ -239,7 +267,7 @@ impl Io {
             Kind::Tcp(tcp) => Pin::new(tcp),
             Kind::TlsServer(tls) => Pin::new(tls.as_mut()),
             Kind::TlsClient(tls) => Pin::new(tls.as_mut()),
-            Kind::Other(other, _) => Pin::new(other.as_mut()),
+            Kind::Other(other, ..) => Pin::new(other.as_mut()),
         }
     }
 }
@@ -250,7 +278,7 @@ impl Transport for Io {
             Kind::Tcp(tcp) => tcp.raw(),
             Kind::TlsServer(tls) => tls.raw(),
             Kind::TlsClient(tls) => tls.raw(),
-            Kind::Other(other, _) => other.raw(),
+            Kind::Other(other, ..) => other.raw(),
         }
     }
 
@@ -299,7 +327,7 @@ impl AsyncWrite for Io {
             Kind::Tcp(tcp) => tcp.is_write_vectored(),
             Kind::TlsServer(tls) => tls.is_write_vectored(),
             Kind::TlsClient(tls) => tls.is_write_vectored(),
-            Kind::Other(other, _) => other.is_write_vectored(),
+            Kind::Other(other, ..) => other.is_write_vectored(),
         }
     }
 

@@ -366,6 +366,14 @@ pub struct Tls<S> {
     layer: TlsLayer,
 }
 
+#[cfg(feature = "http")]
+impl<S> Tls<S> {
+    /// What decides.
+    pub(crate) fn policy(&self) -> &dyn TlsPolicy {
+        &*self.layer.policy
+    }
+}
+
 /// Why no encrypted connection came about.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

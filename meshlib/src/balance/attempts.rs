@@ -12,7 +12,7 @@ use crate::session::Session;
 /// It is made again, on another endpoint, only where the first attempt provably sent nothing.
 pub trait Replay: Sized {
     /// The same request once more. Default: none, it cannot be made twice.
-    fn replay(&self) -> Option<Self> {
+    fn replay(&mut self) -> Option<Self> {
         None
     }
 
@@ -24,7 +24,7 @@ pub trait Replay: Sized {
 }
 
 impl Replay for Session {
-    fn replay(&self) -> Option<Self> {
+    fn replay(&mut self) -> Option<Self> {
         Some(self.clone())
     }
 

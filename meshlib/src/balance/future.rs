@@ -123,7 +123,7 @@ where
                             // Whoever is behind has its turn. The place itself is kept until the attempt has succeeded:
                             // those that came later must not take it, or turn this one away when the attempt fails.
                             let place = place.map(Place::pass);
-                            let Some(request) = this.request.take() else {
+                            let Some(mut request) = this.request.take() else {
                                 unreachable!("a request that cannot be repeated is not picked for twice")
                             };
                             if *this.attempts > 0 || this.calls.attempts.most != Some(1) {

@@ -33,9 +33,9 @@ use http::StatusCode;
 use http::header;
 use tower::Service;
 
+use super::Accepted;
 use super::Body;
 use crate::error::Error;
-use crate::session::Session;
 
 /// Who may use a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Router {
             }
             return response;
         };
-        let peer = request.extensions().get::<Session>().and_then(|session| session.peer);
+        let peer = request.extensions().get::<Accepted>().and_then(|accepted| accepted.session().peer);
         if page.access == Access::Loopback && !peer.is_some_and(|peer| peer.ip().is_loopback()) {
             return status(StatusCode::FORBIDDEN);
         }
@@ -201,6 +201,8 @@ fn is_cross_origin(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Drain;
+    use crate::session::Session;
 
     fn ask(method: &str, path: &str, headers: &[(&'static str, &'static str)], peer: &str) -> StatusCode {
         let router = Router::new()
@@ -212,7 +214,7 @@ mod tests {
             request.headers_mut().insert(*name, HeaderValue::from_static(value));
         }
         let session = Session::accepted(peer.parse().unwrap(), "127.0.0.1:1".parse().unwrap());
-        request.extensions_mut().insert(session);
+        request.extensions_mut().insert(Accepted::new(session, Drain::new().draining()));
         router.answer(&request).status()
     }
 

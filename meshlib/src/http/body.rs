@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -13,6 +17,8 @@ use http_body::Body as HttpBody;
 use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
+use tokio::time;
+use tokio::time::Sleep;
 use tower::BoxError;
 
 use super::HttpError;
@@ -20,21 +26,26 @@ use super::HttpError;
 /// A stream of bytes with an end, of known length or not.
 ///
 /// An enum, so that what is passed on as it came in is not boxed.
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// What lives until the body has ended.
+    held: Option<Box<dyn Send>>,
+}
 
 enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    Timed(Box<Timed>),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
-    /// A body that keeps something alive until it has ended.
-    Held(Box<(Body, Box<dyn Send>)>),
+    /// A body that several requests may use; the first that reads it has it.
+    Shared(Arc<Mutex<Option<Body>>>, SizeHint),
 }
 
 impl Body {
     /// No bytes.
-    pub fn empty() -> Self {
-        Self(Kind::Empty)
+    pub const fn empty() -> Self {
+        Self { kind: Kind::Empty, held: None }
     }
 
     /// Any other body.
@@ -42,18 +53,46 @@ impl Body {
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Self(Kind::Boxed(Box::pin(MapError(Box::pin(body)))))
+        Kind::Boxed(Box::pin(MapError(Box::pin(body)))).into()
     }
 
     /// Chunks as they come, of unknown length.
     pub fn from_stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
-        Self(Kind::Boxed(Box::pin(Chunks(Box::pin(stream)))))
+        Kind::Boxed(Box::pin(Chunks(Box::pin(stream)))).into()
     }
 
     /// Keeps a value until the body has been read or dropped.
     #[must_use]
-    pub fn holding(self, guard: impl Send + 'static) -> Self {
-        Self(Kind::Held(Box::new((self, Box::new(guard)))))
+    pub fn holding(mut self, guard: impl Send + 'static) -> Self {
+        self.held = Some(match self.held.take() {
+            None => Box::new(guard),
+            Some(held) => Box::new((guard, held)),
+        });
+        self
+    }
+
+    /// The same body once more. Whichever is read first has it, and reading the other is an error.
+    pub(super) fn share(&mut self) -> Self {
+        match &self.kind {
+            Kind::Empty => Self::empty(),
+            Kind::Full(bytes) => bytes.clone().into(),
+            Kind::Shared(cell, hint) => Kind::Shared(Arc::clone(cell), *hint).into(),
+            _ => {
+                let hint = self.size_hint();
+                let body = std::mem::take(self);
+                let cell = Arc::new(Mutex::new(Some(body)));
+                self.kind = Kind::Shared(Arc::clone(&cell), hint);
+                Kind::Shared(cell, hint).into()
+            }
+        }
+    }
+
+    /// The body of a peer that may be silent for as long as this in the middle of it.
+    pub(super) fn timed(incoming: Incoming, within: Duration) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Kind::Timed(Box::new(Timed { incoming, within, timer: None })).into()
     }
 
     /// All bytes at once.
@@ -62,7 +101,7 @@ impl Body {
     ///
     /// [`HttpError::TooLarge`] above `limit` bytes, [`HttpError::Body`] if it breaks off.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes, HttpError> {
-        if let Kind::Full(bytes) = self.0 {
+        if let Kind::Full(bytes) = self.kind {
             return if bytes.len() > limit { Err(HttpError::TooLarge { limit }) } else { Ok(bytes) };
         }
         let mut all = BytesMut::new();
@@ -108,43 +147,56 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let kind = &mut self.get_mut().0;
-        match kind {
-            Kind::Empty => Poll::Ready(None),
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            Kind::Empty => None,
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                *kind = Kind::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+                this.kind = Kind::Empty;
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
-            Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
-            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
-            Kind::Held(held) => {
-                let frame = ready!(Pin::new(&mut held.0).poll_frame(cx));
-                if frame.is_none() {
-                    *kind = Kind::Empty;
+            Kind::Incoming(incoming) => {
+                ready!(Pin::new(incoming).poll_frame(cx)).map(|it| it.map_err(Into::into))
+            }
+            Kind::Timed(timed) => ready!(timed.poll_frame(cx)),
+            Kind::Boxed(body) => ready!(body.as_mut().poll_frame(cx)),
+            Kind::Shared(cell, _) => {
+                let body = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let Some(Self { kind, held }) = body else {
+                    return Poll::Ready(Some(Err("the body was sent already".into())));
+                };
+                this.kind = kind;
+                if let Some(held) = held {
+                    *this = std::mem::take(this).holding(held);
                 }
-                Poll::Ready(frame)
+                return Pin::new(this).poll_frame(cx);
             }
+        };
+        if frame.is_none() {
+            *this = Self::empty();
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Timed(timed) => timed.incoming.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
-            Kind::Held(held) => held.0.is_end_stream(),
+            Kind::Shared(..) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(incoming) => incoming.size_hint(),
+            Kind::Timed(timed) => timed.incoming.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
-            Kind::Held(held) => held.0.size_hint(),
+            Kind::Shared(_, hint) => *hint,
         }
     }
 }
@@ -155,15 +207,21 @@ impl Default for Body {
     }
 }
 
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, held: None }
+    }
+}
+
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
-        Self(Kind::Incoming(incoming))
+        Kind::Incoming(incoming).into()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(Kind::Full(bytes))
+        Kind::Full(bytes).into()
     }
 }
 
@@ -187,14 +245,37 @@ impl From<&'static str> for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
+        let kind = match &self.kind {
             Kind::Empty => "Empty",
             Kind::Full(_) => "Full",
-            Kind::Incoming(_) => "Incoming",
+            Kind::Incoming(_) | Kind::Timed(_) => "Incoming",
             Kind::Boxed(_) => "Boxed",
-            Kind::Held(_) => "Held",
+            Kind::Shared(..) => "Shared",
         };
         write!(f, "Body::{kind}")
+    }
+}
+
+/// A body whose peer must not be silent for long.
+///
+/// What is there at once costs nothing. The first frame that has to be waited for allocates a timer, and its arrival drops
+/// it.
+struct Timed {
+    incoming: Incoming,
+    within: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            self.timer = None;
+            return Poll::Ready(frame.map(|it| it.map_err(Into::into)));
+        }
+        let within = self.within;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep(within)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Box::new(HttpError::Silent { after: within }))))
     }
 }
 

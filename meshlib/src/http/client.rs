@@ -1,33 +1,42 @@
 //! Requests to chosen endpoints.
 
 use std::fmt;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::HeaderValue;
 use http::Request;
 use http::Response;
-use http::Uri;
-use http::header::HOST;
+use http::header::EXPECT;
 use hyper::client::conn::http1;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tower::Layer;
 use tower::Service;
-use tower::ServiceExt;
 
+use super::Accepted;
 use super::Body;
 use super::HttpError;
+use super::expect;
+use super::form;
+use super::pool::Key;
 use super::pool::Pool;
 use super::pool::PoolOptions;
+use super::pool::Return;
+use super::pool::Reused;
+use super::pool::SameConfig;
+use super::pool::Slot;
 use crate::balance::Replay;
 use crate::connect::Connector;
+use crate::endpoint::Protocol;
 use crate::error::Error;
 use crate::error::Side;
 use crate::session::Session;
@@ -37,15 +46,22 @@ use crate::tls::Tls;
 use crate::tls::TlsLayer;
 use crate::tls::TlsPolicy;
 
-/// Sends HTTP/1.1 requests to their endpoints over the connections of a connector.
+/// Sends requests to their endpoints over the connections of a connector, which are kept for the next ones.
 ///
-/// The [policy](TlsPolicy) is asked for each request, so that a connection is used again only by requests that would be
-/// sent in the same way. A [`Session`] among the request's extensions is the session that is connected for.
+/// HTTP/2 is spoken where the TLS handshake agrees on it, or where discovery says that the endpoint
+/// [speaks it](Protocol::Http2); else HTTP/1.1. The [policy](TlsPolicy) is asked for each request, so that a connection is
+/// used again only by requests that would be sent in the same way. The session that is connected for is that of the
+/// request's [`Accepted`], or a [`Session`] among its extensions, or none.
+///
+/// A request to an HTTP/1.1 server goes out as a path with a `Host`, one to an HTTP/2 server as an authority with a path,
+/// whatever form it came in. Of its headers nothing else is changed: those that concern one connection only are removed by
+/// a [`HeadersLayer`](super::HeadersLayer) above.
 #[derive(Clone)]
 #[must_use = "layers do nothing unless applied"]
 pub struct ClientLayer {
-    policy: Arc<dyn TlsPolicy>,
+    tls: TlsLayer,
     pool: PoolOptions,
+    http2: bool,
 }
 
 /// Speaks plaintext to every endpoint.
@@ -56,18 +72,30 @@ impl TlsPolicy for Plaintext {}
 impl ClientLayer {
     /// Plaintext, with the default pool.
     pub fn new() -> Self {
-        Self { policy: Arc::new(Plaintext), pool: PoolOptions::default() }
+        Self { tls: TlsLayer::new(Plaintext), pool: PoolOptions::default(), http2: true }
     }
 
     /// Sets how to speak to endpoints.
-    pub fn tls(mut self, policy: impl TlsPolicy) -> Self {
-        self.policy = Arc::new(policy);
+    pub fn tls(self, policy: impl TlsPolicy) -> Self {
+        self.tls_layer(TlsLayer::new(policy))
+    }
+
+    /// Sets how to speak to endpoints, with a limit for handshakes and an observer of one's own.
+    pub fn tls_layer(mut self, layer: TlsLayer) -> Self {
+        self.tls = layer;
         self
     }
 
     /// Sets how connections are kept.
     pub fn pool(mut self, options: PoolOptions) -> Self {
         self.pool = options;
+        self
+    }
+
+    /// Says whether TLS handshakes offer HTTP/2. Default true. A configuration that offers protocols of its own is left
+    /// as it is.
+    pub fn http2(mut self, http2: bool) -> Self {
+        self.http2 = http2;
         self
     }
 }
@@ -80,7 +108,10 @@ impl Default for ClientLayer {
 
 impl fmt::Debug for ClientLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientLayer").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("ClientLayer")
+            .field("pool", &self.pool)
+            .field("http2", &self.http2)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,9 +120,9 @@ impl<C> Layer<C> for ClientLayer {
 
     fn layer(&self, connector: C) -> HttpClient<C> {
         HttpClient {
-            connector: TlsLayer::new(Arc::clone(&self.policy)).layer(connector),
-            policy: Arc::clone(&self.policy),
+            connector: self.tls.layer(connector),
             pool: Pool::new(self.pool.clone()),
+            offers: self.http2.then(Arc::default),
         }
     }
 }
@@ -100,48 +131,20 @@ impl<C> Layer<C> for ClientLayer {
 #[derive(Clone)]
 pub struct HttpClient<C> {
     connector: Tls<C>,
-    policy: Arc<dyn TlsPolicy>,
-    pool: Arc<Pool<Key, http1::SendRequest<Body>>>,
+    pool: Arc<Pool>,
+    offers: Option<Arc<Offers>>,
+}
+
+impl<C> HttpClient<C> {
+    /// Closes the idle connections to an endpoint that is gone. Those in use are closed after their answers.
+    pub fn forget(&self, addr: SocketAddr) {
+        self.pool.forget(addr);
+    }
 }
 
 impl<C> fmt::Debug for HttpClient<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient").field("pool", &self.pool).finish_non_exhaustive()
-    }
-}
-
-/// Requests of the same key may share a connection.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    addr: SocketAddr,
-    tls: Option<(SameConfig, ServerName<'static>)>,
-}
-
-/// A configuration, compared by its place in memory. Holding it keeps the place from being used again.
-#[derive(Clone)]
-struct SameConfig(Arc<ClientConfig>);
-
-impl PartialEq for SameConfig {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for SameConfig {}
-
-impl Hash for SameConfig {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
-
-impl Key {
-    fn new(addr: SocketAddr, decision: &ConnectTls) -> Self {
-        let tls = match decision {
-            ConnectTls::Required(tls) | ConnectTls::Opportunistic { tls, .. } => Some(tls),
-            _ => None,
-        };
-        Self { addr, tls: tls.map(|tls| (SameConfig(Arc::clone(&tls.config)), tls.server_name.clone())) }
     }
 }
 
@@ -155,52 +158,125 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
     }
 
     fn call(&mut self, to: To<Request<Body>>) -> Self::Future {
+        let To { endpoint, mut request } = to;
+        let to = To::new(endpoint, session(&mut request));
+        let decision = self.connector.policy().connect(&to);
+        let slot = self.pool.slot(Key::new(&to, &decision, &self.pool.options));
         let client = self.clone();
         Box::pin(async move {
-            let To { endpoint, request } = to;
-            let session = request.extensions().get::<Session>().cloned().unwrap_or_default();
-            let mut request = origin_form(request);
-            let to = To::new(endpoint, session);
-            let key = Key::new(to.endpoint.addr, &client.policy.connect(&to));
             // A kept connection may be closing this very moment. What was not sent goes to another one.
-            while let Some(sender) = client.pool.take(&key, http1::SendRequest::is_ready) {
-                match client.send(sender, key.clone(), request).await {
+            while let Some(reused) = slot.take() {
+                match reused.send(request, &slot, &decision).await {
                     Ok(response) => return Ok(response),
-                    Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
-                    Err(failed) => return Err(failed.into()),
+                    Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
+                    Err(failed) => return Err(failed.of_kept()),
                 }
             }
-            let io = client.connector.clone().oneshot(to).await?;
-            let handshake = http1::Builder::new().max_buf_size(64 * 1024).handshake(TokioIo::new(io)).await;
-            let (sender, connection) = handshake.map_err(exchange)?;
-            // Ends with the connection: when the peer closes it or nobody has a use for it.
-            tokio::spawn(connection.with_upgrades());
-            client.send(sender, key, request).await.map_err(Into::into)
+            let opened = if slot.is_shared() || to.endpoint.metadata.protocol == Some(Protocol::Http2) {
+                // The first opens one, the others share it.
+                let permit = slot.opening.acquire().await;
+                match slot.take() {
+                    Some(reused) => reused,
+                    None => {
+                        let opened = client.open(to, decision.clone(), &slot).await?;
+                        drop(permit);
+                        opened
+                    }
+                }
+            } else {
+                client.open(to, decision.clone(), &slot).await?
+            };
+            opened.send(request, &slot, &decision).await.map_err(Into::into)
         })
     }
 }
 
-impl<C> HttpClient<C> {
-    async fn send(
-        &self,
-        mut sender: http1::SendRequest<Body>,
-        key: Key,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, Failed> {
-        match sender.try_send_request(request).await {
-            Ok(response) => {
-                let pool = Arc::clone(&self.pool);
-                // Ends when the answer has been read, or with the connection.
-                tokio::spawn(async move {
-                    if sender.ready().await.is_ok() {
-                        pool.put(key, sender);
-                    }
-                });
-                Ok(response.map(Body::from))
+impl<C: Connector> HttpClient<C> {
+    async fn open(&self, to: To<Session>, decision: ConnectTls, slot: &Slot) -> Result<Reused, Error> {
+        let prior_knowledge = to.endpoint.metadata.protocol == Some(Protocol::Http2);
+        let decision = match &self.offers {
+            Some(offers) => offers.in_handshake(decision),
+            None => decision,
+        };
+        let io = self.connector.connect_as(decision, to).await?;
+        // The connections' tasks end with them: when the peer closes one or nobody has a use for it.
+        match io.alpn() {
+            Some(b"h2") => {}
+            None if prior_knowledge => {}
+            _ => {
+                slot.speaks_http1();
+                let mut builder = http1::Builder::new();
+                let (sender, connection) = builder
+                    .max_buf_size(MAX_HEAD_BYTES)
+                    .handshake(TokioIo::new(io))
+                    .await
+                    .map_err(exchange)?;
+                tokio::spawn(connection.with_upgrades());
+                return Ok(Reused::Http1(sender));
             }
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err(Failed { unsent, error: error.into_error() })
+        }
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PONG_WITHIN)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(exchange)?;
+        tokio::spawn(connection);
+        let streams = slot.share(&sender);
+        Ok(Reused::Http2(sender, streams))
+    }
+}
+
+/// Most bytes of an answer's head.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Credit for one answer, and for all answers of a connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// A server that went away without a word is noticed within both together, while there are requests.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+impl Reused {
+    async fn send(
+        self,
+        mut request: Request<Body>,
+        slot: &Arc<Slot>,
+        decision: &ConnectTls,
+    ) -> Result<Response<Body>, Failed> {
+        let replayable = http_body::Body::is_end_stream(request.body()) && request.method().is_idempotent();
+        match self {
+            Self::Http1(mut sender) => {
+                request = form::for_http1(request);
+                if request.headers().contains_key(EXPECT) {
+                    request = expect::holding_back(request);
+                }
+                match sender.try_send_request(request).await {
+                    // After an upgrade the connection belongs to others.
+                    Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+                        Ok(response.map(Body::from))
+                    }
+                    Ok(response) => {
+                        let end = Return::new(sender, Arc::clone(slot));
+                        Ok(response.map(|body| Body::from(body).holding(end)))
+                    }
+                    Err(mut error) => {
+                        let unsent = error.take_message().map(Box::new);
+                        Err(Failed { unsent, replayable, error: error.into_error() })
+                    }
+                }
+            }
+            Self::Http2(mut sender, stream) => {
+                let tls = !matches!(decision, ConnectTls::Plaintext);
+                match sender.try_send_request(form::for_http2(request, tls)).await {
+                    Ok(response) => Ok(response.map(|body| Body::from(body).holding(stream))),
+                    Err(mut error) => {
+                        let unsent = error.take_message().map(Box::new);
+                        Err(Failed { unsent, replayable, error: error.into_error() })
+                    }
+                }
             }
         }
     }
@@ -208,8 +284,25 @@ impl<C> HttpClient<C> {
 
 /// A request that got no answer, and the request itself if nothing of it was sent.
 struct Failed {
-    unsent: Option<Request<Body>>,
+    unsent: Option<Box<Request<Body>>>,
+    replayable: bool,
     error: hyper::Error,
+}
+
+impl Failed {
+    /// The error of a request on a connection that had been kept. The server may have closed it before it saw the
+    /// request, so what can be repeated may be.
+    fn of_kept(self) -> Error {
+        let closed = self.error.is_incomplete_message() || self.error.is_canceled() || is_io(&self.error);
+        if self.replayable && closed {
+            return Error::Http(Box::new(HttpError::Stale(self.error)));
+        }
+        self.into()
+    }
+}
+
+fn is_io(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
 impl From<Failed> for Error {
@@ -225,28 +318,54 @@ fn exchange(source: hyper::Error) -> Error {
     Error::Http(Box::new(HttpError::Exchange { side: Side::Server, source }))
 }
 
-/// The form in which a server is asked: the path alone, the authority in `Host`.
-fn origin_form(mut request: Request<Body>) -> Request<Body> {
-    if let Some(authority) = request.uri().authority()
-        && !request.headers().contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        request.headers_mut().insert(HOST, host);
+/// The session that a request is sent for.
+fn session(request: &mut Request<Body>) -> Session {
+    if let Some(accepted) = request.extensions().get::<Accepted>() {
+        return accepted.session().clone();
     }
-    if request.uri().authority().is_some() {
-        let path = request.uri().path_and_query().cloned();
-        *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
-    }
-    request
+    request.extensions_mut().remove::<Session>().unwrap_or_default()
 }
 
-/// A request is made again only if it has no body.
-impl Replay for Request<Body> {
-    fn replay(&self) -> Option<Self> {
-        if !http_body::Body::is_end_stream(self.body()) {
-            return None;
+/// Configurations with the protocols of HTTP added to what their handshakes offer.
+#[derive(Default)]
+struct Offers {
+    made: Mutex<Vec<(SameConfig, Arc<ClientConfig>)>>,
+}
+
+/// Policies have a handful of configurations, and replace them when certificates change.
+const MAX_OFFERS: usize = 16;
+
+impl Offers {
+    fn in_handshake(&self, mut decision: ConnectTls) -> ConnectTls {
+        if let ConnectTls::Required(tls) | ConnectTls::Opportunistic { tls, .. } = &mut decision {
+            tls.config = self.offering(&tls.config);
         }
-        let mut request = Self::new(Body::empty());
+        decision
+    }
+
+    fn offering(&self, config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+        if !config.alpn_protocols.is_empty() {
+            return Arc::clone(config);
+        }
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, offering)) = made.iter().find(|(from, _)| Arc::ptr_eq(&from.0, config)) {
+            return Arc::clone(offering);
+        }
+        let mut offering = (**config).clone();
+        offering.alpn_protocols = super::ALPN.map(Vec::from).into();
+        let offering = Arc::new(offering);
+        if made.len() == MAX_OFFERS {
+            made.remove(0);
+        }
+        made.push((SameConfig(Arc::clone(config)), Arc::clone(&offering)));
+        offering
+    }
+}
+
+/// A request is made again with the body of the first, as long as nobody has begun to read that.
+impl Replay for Request<Body> {
+    fn replay(&mut self) -> Option<Self> {
+        let mut request = Self::new(self.body_mut().share());
         *request.method_mut() = self.method().clone();
         *request.uri_mut() = self.uri().clone();
         *request.version_mut() = self.version();

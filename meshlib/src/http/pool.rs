@@ -3,35 +3,56 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::hash::Hasher;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::client::conn::http1;
+use hyper::client::conn::http2;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::sync::Semaphore;
 use tokio::time;
 use tokio::time::Instant;
+
+use super::Body;
+use crate::session::Session;
+use crate::session::To;
+use crate::tls::ConnectTls;
 
 /// How connections are kept.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// Most idle connections per endpoint. Default 32.
+    /// Most idle HTTP/1 connections per endpoint. Default 32.
     pub max_idle: usize,
     /// How long a connection may be idle. Default 30 s: less than what servers usually allow, so that few requests meet
     /// a connection that is being closed.
     pub idle_timeout: Duration,
+    /// Most requests at a time on an HTTP/2 connection; beyond that another is opened. Default 100, the least that
+    /// RFC 9113 section 6.5.2 recommends servers to allow.
+    pub max_streams: usize,
+    /// Whether a connection is used for requests of one client address only, as it must be where endpoints are connected
+    /// to [from the client's address](crate::connect::SocketOptions). Default false.
+    pub per_client: bool,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { max_idle: 32, idle_timeout: Duration::from_secs(30) }
+        Self { max_idle: 32, idle_timeout: Duration::from_secs(30), max_streams: 100, per_client: false }
     }
 }
 
 impl PoolOptions {
-    /// Sets how many idle connections are kept per endpoint.
+    /// Sets how many idle HTTP/1 connections are kept per endpoint.
     #[must_use]
     pub fn with_max_idle(mut self, n: usize) -> Self {
         self.max_idle = n;
@@ -44,79 +65,267 @@ impl PoolOptions {
         self.idle_timeout = limit;
         self
     }
+
+    /// Sets how many requests at a time an HTTP/2 connection carries.
+    #[must_use]
+    pub fn with_max_streams(mut self, n: usize) -> Self {
+        self.max_streams = n.max(1);
+        self
+    }
+
+    /// Says whether a connection is used for requests of one client address only.
+    #[must_use]
+    pub fn with_per_client(mut self, per_client: bool) -> Self {
+        self.per_client = per_client;
+        self
+    }
 }
 
-/// Idle values by key, the one used last given out first.
-pub(super) struct Pool<K, V> {
-    options: PoolOptions,
-    idle: Mutex<Idle<K, V>>,
+/// Connections by what may share them.
+pub(super) struct Pool {
+    pub(super) options: PoolOptions,
+    slots: Mutex<Slots>,
 }
 
-struct Idle<K, V> {
-    by_key: HashMap<K, Vec<(V, Instant)>>,
+#[derive(Default)]
+struct Slots {
+    by_key: HashMap<Key, Arc<Slot>>,
     sweeping: bool,
 }
 
-impl<K, V> Pool<K, V>
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + 'static,
-{
-    pub(super) fn new(options: PoolOptions) -> Arc<Self> {
-        Arc::new(Self { options, idle: Mutex::new(Idle { by_key: HashMap::new(), sweeping: false }) })
-    }
+/// Requests of the same key may share a connection.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    addr: SocketAddr,
+    tls: Option<(SameConfig, ServerName<'static>)>,
+    client: Option<IpAddr>,
+}
 
-    /// An idle value that passes; those above it that do not are dropped.
-    pub(super) fn take(&self, key: &K, usable: impl Fn(&V) -> bool) -> Option<V> {
-        let mut idle = self.lock();
-        let values = idle.by_key.get_mut(key)?;
-        while let Some((value, since)) = values.pop() {
-            if since.elapsed() < self.options.idle_timeout && usable(&value) {
-                return Some(value);
-            }
-        }
-        None
-    }
+/// A configuration, compared by its place in memory. Holding it keeps the place from being used again.
+#[derive(Clone)]
+pub(super) struct SameConfig(pub(super) Arc<ClientConfig>);
 
-    pub(super) fn put(self: &Arc<Self>, key: K, value: V) {
-        let mut idle = self.lock();
-        let values = idle.by_key.entry(key).or_default();
-        if values.len() < self.options.max_idle {
-            values.push((value, Instant::now()));
-        }
-        if !std::mem::replace(&mut idle.sweeping, true) {
-            tokio::spawn(sweep(Arc::downgrade(self), self.options.idle_timeout));
-        }
-    }
-
-    /// Drops what was idle for too long. True if nothing is left.
-    fn expire(&self) -> bool {
-        let mut idle = self.lock();
-        for values in idle.by_key.values_mut() {
-            values.retain(|(_, since)| since.elapsed() < self.options.idle_timeout);
-        }
-        idle.by_key.retain(|_, values| !values.is_empty());
-        idle.sweeping = !idle.by_key.is_empty();
-        !idle.sweeping
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Idle<K, V>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+impl PartialEq for SameConfig {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl<K, V> fmt::Debug for Pool<K, V> {
+impl Eq for SameConfig {}
+
+impl Hash for SameConfig {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+impl Key {
+    pub(super) fn new(to: &To<Session>, decision: &ConnectTls, options: &PoolOptions) -> Self {
+        let tls = match decision {
+            ConnectTls::Required(tls) | ConnectTls::Opportunistic { tls, .. } => Some(tls),
+            _ => None,
+        };
+        Self {
+            addr: to.endpoint.addr,
+            tls: tls.map(|tls| (SameConfig(Arc::clone(&tls.config)), tls.server_name.clone())),
+            client: to.request.peer.filter(|_| options.per_client).map(|peer| peer.ip()),
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(options: PoolOptions) -> Arc<Self> {
+        Arc::new(Self { options, slots: Mutex::default() })
+    }
+
+    /// The connections of a key.
+    pub(super) fn slot(self: &Arc<Self>, key: Key) -> Arc<Slot> {
+        let mut slots = self.lock();
+        let Slots { by_key, sweeping } = &mut *slots;
+        let slot = by_key.entry(key).or_insert_with(|| Arc::new(Slot::new(&self.options)));
+        if !std::mem::replace(sweeping, true) {
+            tokio::spawn(sweep(Arc::downgrade(self), self.options.idle_timeout));
+        }
+        Arc::clone(slot)
+    }
+
+    /// Closes the idle connections to an endpoint; those in use are closed when they are idle.
+    pub(super) fn forget(&self, addr: SocketAddr) {
+        self.lock().by_key.retain(|key, slot| {
+            let stays = key.addr != addr;
+            if !stays {
+                slot.close();
+            }
+            stays
+        });
+    }
+
+    /// Closes what was idle for too long. True if nothing is left.
+    fn expire(&self) -> bool {
+        let mut slots = self.lock();
+        slots.by_key.retain(|_, slot| slot.expire() || Arc::strong_count(slot) > 1);
+        slots.sweeping = !slots.by_key.is_empty();
+        !slots.sweeping
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
+/// The connections of one key.
+pub(super) struct Slot {
+    max_idle: usize,
+    idle_timeout: Duration,
+    max_streams: usize,
+    connections: Mutex<Connections>,
+    /// Held while a connection is opened that others will share.
+    pub(super) opening: Semaphore,
+    /// Whether the last connection spoke HTTP/2: then it pays to wait for one that is being opened.
+    shares: AtomicBool,
+}
+
+#[derive(Default)]
+struct Connections {
+    /// The one used last comes last.
+    idle: Vec<(http1::SendRequest<Body>, Instant)>,
+    shared: Vec<Shared>,
+    closed: bool,
+}
+
+/// An HTTP/2 connection.
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    /// Each request on it holds one.
+    streams: Arc<()>,
+    used: Instant,
+}
+
+/// A connection for one request.
+pub(super) enum Reused {
+    Http1(http1::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>, Arc<()>),
+}
+
+impl Slot {
+    fn new(options: &PoolOptions) -> Self {
+        Self {
+            max_idle: options.max_idle,
+            idle_timeout: options.idle_timeout,
+            max_streams: options.max_streams,
+            connections: Mutex::default(),
+            opening: Semaphore::new(1),
+            shares: AtomicBool::new(false),
+        }
+    }
+
+    /// A connection that is open, if there is one to be had.
+    pub(super) fn take(&self) -> Option<Reused> {
+        let mut connections = self.lock();
+        let Connections { idle, shared, .. } = &mut *connections;
+        shared.retain(|shared| !shared.sender.is_closed());
+        let free = shared.iter_mut().find(|shared| Arc::strong_count(&shared.streams) <= self.max_streams);
+        if let Some(free) = free {
+            free.used = Instant::now();
+            return Some(Reused::Http2(free.sender.clone(), Arc::clone(&free.streams)));
+        }
+        // One that still sends its last request, of which the answer came early, is passed over.
+        let mut at = idle.len();
+        while at > 0 {
+            at -= 1;
+            let (sender, since) = &idle[at];
+            if sender.is_closed() || since.elapsed() >= self.idle_timeout {
+                idle.remove(at);
+            } else if sender.is_ready() {
+                return Some(Reused::Http1(idle.remove(at).0));
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer has been read.
+    pub(super) fn put(&self, sender: http1::SendRequest<Body>) {
+        let mut connections = self.lock();
+        if connections.closed || sender.is_closed() {
+            return;
+        }
+        if connections.idle.len() >= self.max_idle {
+            connections.idle.retain(|(sender, _)| !sender.is_closed());
+        }
+        if connections.idle.len() < self.max_idle {
+            connections.idle.push((sender, Instant::now()));
+        }
+    }
+
+    /// Lets others share a new connection.
+    pub(super) fn share(&self, sender: &http2::SendRequest<Body>) -> Arc<()> {
+        self.shares.store(true, Ordering::Relaxed);
+        let streams = Arc::new(());
+        let shared = Shared { sender: sender.clone(), streams: Arc::clone(&streams), used: Instant::now() };
+        let mut connections = self.lock();
+        if !connections.closed {
+            connections.shared.push(shared);
+        }
+        streams
+    }
+
+    pub(super) fn speaks_http1(&self) {
+        self.shares.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        *self.lock() = Connections { closed: true, ..Connections::default() };
+    }
+
+    /// Closes what was idle for too long. False if nothing is left.
+    fn expire(&self) -> bool {
+        let mut connections = self.lock();
+        let Connections { idle, shared, .. } = &mut *connections;
+        idle.retain(|(sender, since)| since.elapsed() < self.idle_timeout && !sender.is_closed());
+        shared.retain(|shared| {
+            let idle = Arc::strong_count(&shared.streams) == 1 && shared.used.elapsed() >= self.idle_timeout;
+            !idle && !shared.sender.is_closed()
+        });
+        !(idle.is_empty() && shared.is_empty())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts an HTTP/1 connection back when its answer has ended: held by the answer's body.
+pub(super) struct Return {
+    sender: Option<http1::SendRequest<Body>>,
+    slot: Arc<Slot>,
+}
+
+impl Return {
+    pub(super) fn new(sender: http1::SendRequest<Body>, slot: Arc<Slot>) -> Self {
+        Self { sender: Some(sender), slot }
+    }
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            self.slot.put(sender);
+        }
+    }
+}
+
 /// Ends when the pool is empty or gone.
-async fn sweep<K, V>(pool: Weak<Pool<K, V>>, every: Duration)
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + 'static,
-{
+async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
         time::sleep(every.max(Duration::from_millis(10))).await;
         let Some(pool) = pool.upgrade() else { return };

@@ -52,6 +52,11 @@ impl<T> WriteDeadline<T> {
         (Self { inner, within, timer: None, lifted: lifted.clone() }, lifted)
     }
 
+    /// The stream itself.
+    pub(super) fn into_inner(self) -> T {
+        self.inner
+    }
+
     /// Turns what has to wait into an error once it has waited for too long.
     fn limit<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() || self.lifted.is_lifted() {

@@ -89,7 +89,7 @@ impl TlsLayer {
         if let AcceptTls::Later(later) = decision {
             decision = time::timeout_at(deadline, later).await.map_err(|_| self.too_slow())?;
         }
-        let io = replayed(io, unread);
+        let io = io.replaying(unread);
         match decision {
             AcceptTls::Forward => Ok(Box::new(Conn::new(io, session, draining))),
             AcceptTls::Terminate(config) => {
@@ -136,7 +136,7 @@ impl TlsLayer {
                     time::timeout_at(deadline, acceptor.accept(io)).await.map_err(|_| self.too_slow())?;
                 let stream = accepted.map_err(failed)?;
                 learn(session, stream.get_ref().1);
-                Io::tls_over(stream, TlsStatus::Server)
+                Io::tls_over(stream, TlsStatus::Server, session.alpn.as_deref().map(Into::into))
             }
         };
         Ok(io)
@@ -167,22 +167,6 @@ async fn look(io: &mut Io, unread: &mut BytesMut) -> std::io::Result<()> {
         if matches!(sniff::sniff(unread, &mut reassembled), Look::Decided(_)) {
             return Ok(());
         }
-    }
-}
-
-/// The connection as it was before somebody looked at it.
-fn replayed(io: Io, read: BytesMut) -> Io {
-    if read.is_empty() {
-        return io;
-    }
-    let read = read.freeze();
-    match io.into_parts() {
-        Ok((tcp, held)) => {
-            // Looking began where the unread bytes begin, so these come before what is still unread.
-            let unread = if tcp.unread.is_empty() { read } else { [read, tcp.unread].concat().into() };
-            Io::with_unread(tcp.stream, unread).holding(held)
-        }
-        Err(io) => Io::new(crate::io::Prefixed::new(read, io)),
     }
 }
 

@@ -41,8 +41,23 @@ where
     }
 
     fn call(&mut self, to: To<Session>) -> Self::Future {
+        let decision = self.layer.policy.connect(&to);
+        self.connect_as(decision, to)
+    }
+}
+
+impl<S> Tls<S>
+where
+    S: Service<To<Session>, Response = Io, Error = Error, Future: Send> + Clone + Send + 'static,
+{
+    /// Connects as the policy has decided already.
+    pub(crate) fn connect_as(
+        &self,
+        decision: ConnectTls,
+        to: To<Session>,
+    ) -> BoxFuture<'static, Result<Io, Error>> {
         let inner = self.inner.clone();
-        match self.layer.policy.connect(&to) {
+        match decision {
             ConnectTls::Plaintext => Box::pin(inner.oneshot(to)),
             ConnectTls::Refuse => Box::pin(async { Err(Error::Refused(Refusal::Policy)) }),
             ConnectTls::Required(tls) => {
@@ -115,7 +130,11 @@ async fn handshake(
     let connector = TlsConnector::from(config);
     match io.into_parts() {
         Ok((tcp, held)) => Ok(Io::tls_client(connector.connect(server_name, tcp).await?).holding(held)),
-        Err(io) => Ok(Io::tls_over(connector.connect(server_name, io).await?, TlsStatus::Client)),
+        Err(io) => {
+            let stream = connector.connect(server_name, io).await?;
+            let alpn = stream.get_ref().1.alpn_protocol().map(Into::into);
+            Ok(Io::tls_over(stream, TlsStatus::Client, alpn))
+        }
     }
 }
 

@@ -1,0 +1,446 @@
+//! What a proxy changes in the heads of requests and answers.
+
+use std::fmt;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::Version;
+use http::header;
+use http::uri::Authority;
+use pin_project::pin_project;
+use tower::Layer;
+use tower::Service;
+
+use super::Accepted;
+use super::Body;
+use super::HttpError;
+use crate::error::Error;
+
+/// Makes requests and answers fit to be passed on.
+///
+/// A request:
+///
+/// - must have exactly one host and exactly one way to tell where its body ends, or it is refused as
+///   [malformed](HttpError::Malformed);
+/// - loses what concerns its connection only: `Connection` and what that names, `Keep-Alive`, `Proxy-*`, `TE` other than
+///   `trailers`, `Transfer-Encoding`; and `Upgrade`, unless it asks for one ([`UpgradeLayer`](super::UpgradeLayer) grants
+///   it);
+/// - has its `Cookie` fields joined into one (RFC 9113 section 8.2.3);
+/// - tells who sent it: see [`Forwarded`].
+///
+/// An answer loses what concerns its connection only.
+#[derive(Clone)]
+#[must_use = "layers do nothing unless applied"]
+pub struct HeadersLayer {
+    forwarded: Forwarded,
+    trusts: Option<Arc<Trusts>>,
+    via: Option<HeaderValue>,
+}
+
+type Trusts = dyn Fn(IpAddr) -> bool + Send + Sync;
+
+/// How an endpoint learns who sent a request.
+///
+/// What a client says about itself in these fields is dropped, unless the client is [trusted](HeadersLayer::trusting);
+/// then its `X-Forwarded-For` and `Forwarded` are extended and the others are left as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Forwarded {
+    /// Not at all. What is there goes through as it is.
+    Untouched,
+    /// By `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Real-IP`.
+    #[default]
+    X,
+    /// By these, `X-Forwarded-Port`, and `Forwarded` of RFC 7239.
+    Rfc7239,
+}
+
+impl HeadersLayer {
+    /// Tells by [`Forwarded::X`], trusts nobody, adds no `Via`.
+    pub fn new() -> Self {
+        Self { forwarded: Forwarded::default(), trusts: None, via: None }
+    }
+
+    /// Sets how endpoints learn who sent a request.
+    pub fn forwarded(mut self, forwarded: Forwarded) -> Self {
+        self.forwarded = forwarded;
+        self
+    }
+
+    /// Sets whom to believe what it says about those before it: proxies of one's own. Default: nobody.
+    pub fn trusting(mut self, trusts: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.trusts = Some(Arc::new(trusts));
+        self
+    }
+
+    /// Adds a `Via` field with this name to requests and answers (RFC 9110 section 7.6.3). Default: none.
+    ///
+    /// # Errors
+    ///
+    /// If a header field cannot carry the name.
+    pub fn via(mut self, name: &str) -> Result<Self, header::InvalidHeaderValue> {
+        self.via = Some(HeaderValue::from_str(&format!("1.1 {name}"))?);
+        Ok(self)
+    }
+
+    fn request(&self, request: &mut Request<Body>) -> Result<(), Error> {
+        check_framing(request)?;
+        let host = host(request)?;
+        let upgrade = wanted_upgrade(request);
+        let accepted = request.extensions().get::<Accepted>().cloned();
+        let headers = request.headers_mut();
+        strip(headers);
+        if let Some(upgrade) = upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, upgrade);
+        }
+        join_cookies(headers);
+        if self.forwarded != Forwarded::Untouched {
+            self.tell(headers, host.as_ref(), accepted.as_ref());
+        }
+        if let Some(via) = &self.via {
+            headers.append(header::VIA, via.clone());
+        }
+        Ok(())
+    }
+
+    fn answer(&self, answer: &mut Response<Body>) {
+        let upgrade = (answer.status() == StatusCode::SWITCHING_PROTOCOLS)
+            .then(|| answer.headers_mut().remove(header::UPGRADE))
+            .flatten();
+        strip(answer.headers_mut());
+        if let Some(upgrade) = upgrade {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            answer.headers_mut().insert(header::UPGRADE, upgrade);
+        }
+        if let Some(via) = &self.via {
+            answer.headers_mut().append(header::VIA, via.clone());
+        }
+    }
+
+    /// Says who sent the request.
+    fn tell(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, accepted: Option<&Accepted>) {
+        let session = accepted.map(Accepted::session);
+        let peer = session.and_then(|session| session.peer).map(|peer| peer.ip().to_canonical());
+        let trusted = peer.is_some_and(|peer| self.trusts.as_ref().is_some_and(|trusts| trusts(peer)));
+        if !trusted {
+            for name in
+                [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REAL_IP]
+            {
+                headers.remove(name);
+            }
+            headers.remove(header::FORWARDED);
+        }
+        let proto = if session.is_some_and(|session| session.tls.is_some()) { "https" } else { "http" };
+        let proto = HeaderValue::from_static(proto);
+        if let Some(peer) = peer {
+            let mut text = String::with_capacity(40);
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{peer}");
+            if self.forwarded == Forwarded::Rfc7239 {
+                append_to_list(headers, &header::FORWARDED, &forwarded(peer, &proto, host));
+            }
+            if !headers.contains_key(&X_REAL_IP)
+                && let Ok(real) = HeaderValue::from_str(&text)
+            {
+                headers.insert(&X_REAL_IP, real);
+            }
+            append_to_list(headers, &X_FORWARDED_FOR, &text);
+        }
+        if self.forwarded == Forwarded::Rfc7239
+            && let Some(port) = session.and_then(|session| session.local)
+        {
+            headers.entry(&X_FORWARDED_PORT).or_insert_with(|| port.port().into());
+        }
+        headers.entry(&X_FORWARDED_PROTO).or_insert(proto);
+        if let Some(host) = host {
+            headers.entry(&X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        }
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+impl Default for HeadersLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for HeadersLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeadersLayer")
+            .field("forwarded", &self.forwarded)
+            .field("via", &self.via)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for HeadersLayer {
+    type Service = Headers<S>;
+
+    fn layer(&self, inner: S) -> Headers<S> {
+        Headers { inner, layer: self.clone() }
+    }
+}
+
+/// Makes requests and answers fit to be passed on; made by [`HeadersLayer`].
+#[derive(Clone, Debug)]
+pub struct Headers<S> {
+    inner: S,
+    layer: HeadersLayer,
+}
+
+impl<S> Service<Request<Body>> for Headers<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = HeadersFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.layer.request(&mut request) {
+            Ok(()) => HeadersFuture::Answer { answer: self.inner.call(request), layer: self.layer.clone() },
+            Err(error) => HeadersFuture::Refused(Some(error)),
+        }
+    }
+}
+
+/// The answer of [`Headers`].
+#[pin_project(project = HeadersFutureProj)]
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+#[non_exhaustive]
+pub enum HeadersFuture<F> {
+    /// The request went on.
+    #[doc(hidden)]
+    Answer {
+        #[pin]
+        answer: F,
+        layer: HeadersLayer,
+    },
+    /// It did not.
+    #[doc(hidden)]
+    Refused(Option<Error>),
+}
+
+impl<F> Future for HeadersFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Error>>,
+{
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            HeadersFutureProj::Answer { answer, layer } => {
+                let mut answer = ready!(answer.poll(cx))?;
+                layer.answer(&mut answer);
+                Poll::Ready(Ok(answer))
+            }
+            HeadersFutureProj::Refused(error) => match error.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+fn malformed(why: &'static str) -> Error {
+    Error::Http(Box::new(HttpError::Malformed(why)))
+}
+
+/// There must be one way to tell where a body ends, and it must be one that every server reads alike.
+///
+/// The server has refused lengths that differ, codings that do not end in `chunked` and line breaks in values already,
+/// and has dropped a length beside a coding.
+fn check_framing(request: &Request<Body>) -> Result<(), Error> {
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(malformed("its transfer coding is not chunked alone")),
+    }
+}
+
+/// The host that a request is for, as it will be told to the endpoint.
+fn host(request: &mut Request<Body>) -> Result<Option<HeaderValue>, Error> {
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    let field = fields.next().cloned();
+    if fields.next().is_some() {
+        return Err(malformed("it has more than one Host"));
+    }
+    if let Some(field) = &field
+        && !is_host(field.as_bytes())
+    {
+        return Err(malformed("its Host is not one"));
+    }
+    let authority = request.uri().authority().map(Authority::as_str);
+    let Some(authority) = authority else {
+        let needed = request.version() != Version::HTTP_10 && request.version() != Version::HTTP_09;
+        return if field.is_none() && needed { Err(malformed("it has no host")) } else { Ok(field) };
+    };
+    if !is_host(authority.as_bytes()) {
+        return Err(malformed("its authority is not a host"));
+    }
+    if request.version() == Version::HTTP_2
+        && field.as_ref().is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
+    {
+        return Err(malformed("its authority and its Host differ"));
+    }
+    // RFC 9112 section 3.2.2: a proxy goes by the authority, and replaces what Host says.
+    let host = HeaderValue::from_str(authority).map_err(|_| malformed("its authority is not a host"))?;
+    request.headers_mut().insert(header::HOST, host.clone());
+    Ok(Some(host))
+}
+
+/// A name, an IPv4 address or an IPv6 address in brackets, with a port or without (RFC 3986 section 3.2.2).
+fn is_host(text: &[u8]) -> bool {
+    let (host, port) = match text {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+            let (address, after) = rest.split_at(end);
+            let address = address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
+            return address
+                && matches!(&after[1..], [] | [b':', ..])
+                && is_port(after.get(2..).unwrap_or_default());
+        }
+        _ => match text.iter().position(|byte| *byte == b':') {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (text, &b""[..]),
+        },
+    };
+    let allowed = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+            )
+    };
+    !host.is_empty() && host.iter().all(allowed) && is_port(port)
+}
+
+fn is_port(text: &[u8]) -> bool {
+    text.len() <= 5 && text.iter().all(u8::is_ascii_digit)
+}
+
+/// The protocol that a request wants to go on with: by `Upgrade`, which counts only if `Connection` names it and only in
+/// HTTP/1.1 (RFC 9110 section 7.8).
+fn wanted_upgrade(request: &mut Request<Body>) -> Option<HeaderValue> {
+    let asks = request.version() == Version::HTTP_11
+        && request.method() != Method::CONNECT
+        && tokens(request.headers(), &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    asks.then(|| request.headers_mut().remove(header::UPGRADE)).flatten()
+}
+
+/// Removes what concerns one connection only (RFC 9110 section 7.6.1).
+fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+            // Nobody may take these away: they say what the message is and who it is for.
+            .filter(|token| !token.eq_ignore_ascii_case("host"))
+            .filter(|token| !token.eq_ignore_ascii_case("content-length"))
+            .filter(|token| !token.eq_ignore_ascii_case("te"))
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    if headers.contains_key(header::TE) {
+        let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        headers.remove(header::TE);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    for name in
+        [header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION]
+    {
+        headers.remove(name);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+}
+
+/// The members of a list that may be spread over several fields.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let fields = headers.get_all(name).iter().filter_map(|field| field.to_str().ok());
+    fields.flat_map(|field| field.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// HTTP/2 may carry each cookie in a field of its own; HTTP/1 has one field for all.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Parts of valid values, put together with what is valid in one.
+    if let Ok(mut joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        joined.set_sensitive(true);
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Adds a member to a list.
+fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, member: &str) {
+    let mut list = String::new();
+    for field in headers.get_all(name).iter().filter_map(|field| field.to_str().ok()) {
+        list.push_str(field);
+        list.push_str(", ");
+    }
+    list.push_str(member);
+    if let Ok(value) = HeaderValue::from_str(&list) {
+        headers.insert(name, value);
+    }
+}
+
+/// RFC 7239 section 4: an address of IPv6 is quoted and in brackets.
+fn forwarded(peer: IpAddr, proto: &HeaderValue, host: Option<&HeaderValue>) -> String {
+    let mut text = match peer {
+        IpAddr::V4(peer) => format!("for={peer}"),
+        IpAddr::V6(peer) => format!("for=\"[{peer}]\""),
+    };
+    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        // A host has no character that would have to be escaped.
+        let _ = write!(text, ";host=\"{host}\"");
+    }
+    let _ = write!(text, ";proto={}", proto.to_str().unwrap_or_default());
+    text
+}

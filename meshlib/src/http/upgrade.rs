@@ -1,0 +1,235 @@
+//! Connections that go on with another protocol than HTTP.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use futures::future::BoxFuture;
+use futures::future::Either;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tower::Layer;
+use tower::Service;
+use tower::ServiceExt;
+
+use super::Accepted;
+use super::Body;
+use super::write_deadline::WriteDeadline;
+use crate::error::Error;
+use crate::forward::ForwardOptions;
+use crate::forward::forward;
+use crate::io::Io;
+use crate::io::Transport;
+
+/// Grants upgrades that the endpoint grants: WebSocket and whatever else begins with `Upgrade`.
+///
+/// When the endpoint answers 101, the bytes of client and endpoint are [forwarded](crate::forward()) both ways until
+/// both directions have ended. They are the same sockets then, so that plain connections are spliced. The exchange counts
+/// as in flight for as long as it lasts, and the server waits for it when it drains.
+///
+/// A client that asks for WebSocket over HTTP/2 (RFC 8441) is served as well: the endpoint sees an upgrade of HTTP/1.1.
+#[derive(Clone, Debug)]
+#[must_use = "layers do nothing unless applied"]
+pub struct UpgradeLayer {
+    options: ForwardOptions,
+}
+
+impl UpgradeLayer {
+    /// With the default options of forwarding.
+    pub fn new() -> Self {
+        Self { options: ForwardOptions::default() }
+    }
+
+    /// Sets how bytes are forwarded, and for how long nothing may move.
+    pub fn forward(mut self, options: ForwardOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+impl Default for UpgradeLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for UpgradeLayer {
+    type Service = Upgrade<S>;
+
+    fn layer(&self, inner: S) -> Upgrade<S> {
+        Upgrade { inner, options: self.options.clone() }
+    }
+}
+
+/// Grants upgrades; made by [`UpgradeLayer`].
+#[derive(Clone, Debug)]
+pub struct Upgrade<S> {
+    inner: S,
+    options: ForwardOptions,
+}
+
+impl<S> Service<Request<Body>> for Upgrade<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Error, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let over_http2 =
+            request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_some();
+        if !over_http2 && !request.headers().contains_key(header::UPGRADE) {
+            return Either::Left(self.inner.call(request));
+        }
+        let client = hyper::upgrade::on(&mut request);
+        let accepted = request.extensions().get::<Accepted>().cloned();
+        if over_http2 {
+            to_http1(&mut request);
+        }
+        let (inner, options) = (self.inner.clone(), self.options.clone());
+        Either::Right(Box::pin(async move {
+            let mut answer = inner.oneshot(request).await?;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(answer);
+            }
+            let server = hyper::upgrade::on(&mut answer);
+            // What the answer holds, the load of its endpoint, lasts as long as the bytes flow.
+            let held = std::mem::take(answer.body_mut());
+            let tunnel = async move {
+                join(client, server, &options).await;
+                drop(held);
+            };
+            match accepted {
+                Some(accepted) => accepted.go_on(tunnel),
+                None => drop(tokio::spawn(tunnel)),
+            }
+            if over_http2 {
+                to_http2(&mut answer);
+            }
+            Ok(answer)
+        }))
+    }
+}
+
+/// Forwards between both sides once each has been told.
+async fn join(client: OnUpgrade, server: OnUpgrade, options: &ForwardOptions) {
+    let (client, server) = match futures::future::try_join(client, server).await {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade did not come about");
+            return;
+        }
+    };
+    let (mut client, mut server) = (accepted_io(client), opened_io(server));
+    if let Err(error) = forward(&mut client, &mut server, options).await {
+        tracing::debug!(error = %error.chain(), "an upgraded connection ended");
+    }
+}
+
+/// The stream of a client.
+fn accepted_io(upgraded: Upgraded) -> Io {
+    match upgraded.downcast::<TokioIo<WriteDeadline<Io>>>() {
+        Ok(parts) => parts.io.into_inner().into_inner().replaying(BytesMut::from(parts.read_buf)),
+        Err(upgraded) => Io::new(Tunnel(TokioIo::new(upgraded))),
+    }
+}
+
+/// The stream of an endpoint.
+fn opened_io(upgraded: Upgraded) -> Io {
+    match upgraded.downcast::<TokioIo<Io>>() {
+        Ok(parts) => parts.io.into_inner().replaying(BytesMut::from(parts.read_buf)),
+        Err(upgraded) => Io::new(Tunnel(TokioIo::new(upgraded))),
+    }
+}
+
+/// RFC 8441 section 5: what an HTTP/1.1 server must be asked for the same thing.
+fn to_http1(request: &mut Request<Body>) {
+    let Some(protocol) = request.extensions_mut().remove::<Protocol>() else { return };
+    *request.method_mut() = Method::GET;
+    *request.body_mut() = Body::empty();
+    let headers = request.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Ok(protocol) = HeaderValue::from_str(protocol.as_str()) {
+        headers.insert(header::UPGRADE, protocol);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    // RFC 6455 section 4.1: 16 random bytes. Nobody checks the answer, for the client has no use for it.
+    let mut key = [b'A'; 24];
+    for digit in &mut key[..21] {
+        *digit = fastrand::alphanumeric() as u8;
+    }
+    key[22..].copy_from_slice(b"==");
+    if let Ok(key) = HeaderValue::from_bytes(&key) {
+        headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    }
+}
+
+/// The answer in HTTP/2: 200, without what belongs to the handshake of HTTP/1.1.
+fn to_http2(answer: &mut Response<Body>) {
+    *answer.status_mut() = StatusCode::OK;
+    let headers: &mut HeaderMap = answer.headers_mut();
+    for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
+        headers.remove(name);
+    }
+}
+
+/// A stream inside an HTTP/2 connection.
+struct Tunnel(TokioIo<Upgraded>);
+
+impl Transport for Tunnel {}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
+}

@@ -5,6 +5,7 @@
 //! | [`HttpServer`] | the service of a [`Server`](crate::Server) that hands each request to another service |
 //! | [`ClientLayer`] | sends requests to chosen endpoints over connections that are kept |
 //! | [`Body`] | what requests and answers carry |
+//! | `CompressLayer` | compresses answers for clients that can read them so (feature `compress`) |
 //! | [`admin`] | a small router for a program's own pages |
 //!
 //! Requests and answers are those of the [`http`](https://docs.rs/http/1) crate, version 1.
@@ -33,6 +34,8 @@ mod accepted;
 pub mod admin;
 mod body;
 mod client;
+#[cfg(feature = "compress")]
+mod compress;
 mod expect;
 mod form;
 mod headers;
@@ -47,6 +50,20 @@ pub use accepted::Accepted;
 pub use body::Body;
 pub use client::ClientLayer;
 pub use client::HttpClient;
+#[cfg(feature = "compress")]
+pub use compress::Compress;
+#[cfg(feature = "compress")]
+pub use compress::CompressFuture;
+#[cfg(feature = "compress")]
+pub use compress::CompressLayer;
+#[cfg(feature = "compress")]
+pub use compress::CompressOptions;
+#[cfg(feature = "compress")]
+pub use compress::Effort;
+#[cfg(feature = "compress")]
+pub use compress::InvalidMediaType;
+#[cfg(feature = "compress")]
+pub use compress::MediaTypes;
 pub use headers::Forwarded;
 pub use headers::Headers;
 pub use headers::HeadersFuture;

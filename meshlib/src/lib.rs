@@ -61,6 +61,8 @@
 //! | `native-roots` | no | trust in the operating system's certificate authorities |
 //! | `dns` | no | DNS by time to live, and in static images |
 //! | `http` | no | the `http` module |
+//! | `compress` | no | `http::CompressLayer` with gzip and brotli |
+//! | `compress-zstd` | no | the same with zstd, which is built from C |
 //! | `dtab` | no | the `dtab` module |
 //! | `config` | no | the `config` module |
 //! | `prometheus` | no | `observe::prometheus` |

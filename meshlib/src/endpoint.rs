@@ -1,6 +1,8 @@
 //! What discovery finds: addresses with a weight and facts about them.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -129,6 +131,8 @@ pub struct Metadata {
     pub protocol: Option<Protocol>,
     /// Whatever else the source says, by its own keys.
     pub labels: BTreeMap<String, String>,
+    /// What whoever made the endpoint wants to find at it again. Default: nothing.
+    pub attachment: Option<Attachment>,
 }
 
 impl Metadata {
@@ -177,6 +181,48 @@ impl Metadata {
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
+    }
+
+    /// Adds a value of one's own.
+    #[must_use]
+    pub fn with_attachment<T: Any + Send + Sync>(mut self, value: Arc<T>) -> Self {
+        self.attachment = Some(Attachment::new(value));
+        self
+    }
+
+    /// The value of one's own, if there is one of this type.
+    pub fn attached<T: Any>(&self) -> Option<&T> {
+        self.attachment.as_ref()?.get()
+    }
+}
+
+/// A value of any type that travels with an endpoint. Two are equal if they are the same value.
+#[derive(Clone)]
+pub struct Attachment(Arc<dyn Any + Send + Sync>);
+
+impl Attachment {
+    /// Attaches a value.
+    pub fn new<T: Any + Send + Sync>(value: Arc<T>) -> Self {
+        Self(value)
+    }
+
+    /// The value, if it is of this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl PartialEq for Attachment {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Attachment {}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Attachment")
     }
 }
 

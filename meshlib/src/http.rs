@@ -1,12 +1,16 @@
-//! HTTP/1.1 on meshlib's connections.
+//! HTTP/1.1 and HTTP/2 on meshlib's connections.
 //!
-//! | Part | What it is |
+//! | Part | What it does |
 //! |---|---|
 //! | [`HttpServer`] | the service of a [`Server`](crate::Server) that hands each request to another service |
-//! | [`ClientLayer`] | sends requests to chosen endpoints over connections that are kept |
-//! | [`Body`] | what requests and answers carry |
+//! | [`HeadersLayer`] | makes requests and answers fit to be passed on |
+//! | [`UpgradeLayer`] | lets connections go on with another protocol: WebSocket |
 //! | `CompressLayer` | compresses answers for clients that can read them so (feature `compress`) |
+//! | [`ClientLayer`] | sends requests to chosen endpoints over connections that are kept |
+//! | [`route`] | finds what belongs to a host and a path |
+//! | [`status`] | tells a client of an error |
 //! | [`admin`] | a small router for a program's own pages |
+//! | [`Body`] | what requests and answers carry |
 //!
 //! Requests and answers are those of the [`http`](https://docs.rs/http/1) crate, version 1.
 //!
@@ -22,6 +26,28 @@
 //!     Ok::<_, Error>(Response::new(Body::from(format!("you asked for {}\n", request.uri()))))
 //! });
 //! Server::bind("127.0.0.1:8080").await?.serve(HttpServer::new(hello), Drain::on_signals()).await
+//! # }
+//! ```
+//!
+//! A reverse proxy. Between server and balancer stands what a proxy owes both sides:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use meshlib::http::{ClientLayer, HeadersLayer, HttpServer, UpgradeLayer};
+//! use meshlib::{BalanceLayer, Drain, Server, Static, TcpConnector, TimeoutLayer};
+//! use tower::ServiceBuilder;
+//!
+//! let replicas = Static::new(["10.0.0.1:80".parse()?, "10.0.0.2:80".parse()?]);
+//! let proxy = ServiceBuilder::new()
+//!     .layer(HeadersLayer::new())
+//!     .layer(UpgradeLayer::new())
+//!     .layer(BalanceLayer::new(replicas, "web"))
+//!     .layer(ClientLayer::new())
+//!     .layer(TimeoutLayer::connect(Duration::from_secs(5)))
+//!     .service(TcpConnector::default());
+//! Server::bind("0.0.0.0:8080").await?.serve(HttpServer::new(proxy), Drain::on_signals()).await?;
+//! # Ok(())
 //! # }
 //! ```
 

@@ -123,6 +123,7 @@ pub use connect::TimeoutLayer;
 pub use drain::Drain;
 pub use drain::Draining;
 pub use drain::UntilForced;
+pub use endpoint::Attachment;
 pub use endpoint::Endpoint;
 pub use endpoint::EndpointKey;
 pub use endpoint::InvalidWeight;

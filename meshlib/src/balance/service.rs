@@ -80,6 +80,14 @@ impl<S, K> Balance<S, K> {
     }
 }
 
+impl<S, K> Balance<S, K> {
+    /// The same balancer in front of another service: endpoints and what is known about them are shared.
+    #[must_use]
+    pub fn with_service<T>(&self, inner: T) -> Balance<T, K> {
+        Balance { inner, shared: Arc::clone(&self.shared), calls: Arc::clone(&self.calls) }
+    }
+}
+
 impl<S: Clone, K: Clone> Balance<S, K> {
     /// The same balancer for callers that wait otherwise.
     #[must_use]

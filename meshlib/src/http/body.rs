@@ -17,6 +17,7 @@ use http_body::Body as HttpBody;
 use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
+use pin_project::pin_project;
 use tokio::time;
 use tokio::time::Sleep;
 use tower::BoxError;
@@ -53,12 +54,12 @@ impl Body {
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Kind::Boxed(Box::pin(MapError(Box::pin(body)))).into()
+        Kind::Boxed(Box::pin(MapError { body })).into()
     }
 
     /// Chunks as they come, of unknown length.
     pub fn from_stream(stream: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
-        Kind::Boxed(Box::pin(Chunks(Box::pin(stream)))).into()
+        Kind::Boxed(Box::pin(Chunks { stream })).into()
     }
 
     /// Keeps a value until the body has been read or dropped.
@@ -280,7 +281,11 @@ impl Timed {
 }
 
 /// A body whose errors are boxed.
-struct MapError<B>(Pin<Box<B>>);
+#[pin_project]
+struct MapError<B> {
+    #[pin]
+    body: B,
+}
 
 impl<B> HttpBody for MapError<B>
 where
@@ -290,31 +295,35 @@ where
     type Error = BoxError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.as_mut().poll_frame(cx).map_err(Into::into)
+        self.project().body.poll_frame(cx).map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
     }
 }
 
-struct Chunks<S>(Pin<Box<S>>);
+#[pin_project]
+struct Chunks<S> {
+    #[pin]
+    stream: S,
+}
 
 impl<S: Stream<Item = Result<Bytes, BoxError>>> HttpBody for Chunks<S> {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.as_mut().poll_next(cx).map_ok(Frame::data)
+        self.project().stream.poll_next(cx).map_ok(Frame::data)
     }
 }

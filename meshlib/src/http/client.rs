@@ -119,32 +119,39 @@ impl<C> Layer<C> for ClientLayer {
     type Service = HttpClient<C>;
 
     fn layer(&self, connector: C) -> HttpClient<C> {
-        HttpClient {
+        HttpClient(Arc::new(Client {
             connector: self.tls.layer(connector),
             pool: Pool::new(self.pool.clone()),
-            offers: self.http2.then(Arc::default),
-        }
+            offers: self.http2.then(Offers::default),
+        }))
     }
 }
 
 /// An HTTP client; made by [`ClientLayer`]. A clone uses the same connections.
-#[derive(Clone)]
-pub struct HttpClient<C> {
+pub struct HttpClient<C>(Arc<Client<C>>);
+
+struct Client<C> {
     connector: Tls<C>,
     pool: Arc<Pool>,
-    offers: Option<Arc<Offers>>,
+    offers: Option<Offers>,
 }
 
 impl<C> HttpClient<C> {
     /// Closes the idle connections to an endpoint that is gone. Those in use are closed after their answers.
     pub fn forget(&self, addr: SocketAddr) {
-        self.pool.forget(addr);
+        self.0.pool.forget(addr);
+    }
+}
+
+impl<C> Clone for HttpClient<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<C> fmt::Debug for HttpClient<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("HttpClient").field("pool", &self.0.pool).finish_non_exhaustive()
     }
 }
 
@@ -160,9 +167,9 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
     fn call(&mut self, to: To<Request<Body>>) -> Self::Future {
         let To { endpoint, mut request } = to;
         let to = To::new(endpoint, session(&mut request));
-        let decision = self.connector.policy().connect(&to);
-        let slot = self.pool.slot(Key::new(&to, &decision, &self.pool.options));
-        let client = self.clone();
+        let client = Arc::clone(&self.0);
+        let decision = client.connector.policy().connect(&to);
+        let slot = client.pool.slot(Key::new(&to, &decision, &client.pool.options));
         Box::pin(async move {
             // A kept connection may be closing this very moment. What was not sent goes to another one.
             while let Some(reused) = slot.take() {
@@ -191,7 +198,7 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
     }
 }
 
-impl<C: Connector> HttpClient<C> {
+impl<C: Connector> Client<C> {
     async fn open(&self, to: To<Session>, decision: ConnectTls, slot: &Slot) -> Result<Reused, Error> {
         let prior_knowledge = to.endpoint.metadata.protocol == Some(Protocol::Http2);
         let decision = match &self.offers {

@@ -9,6 +9,7 @@
 //! | [`echo()`], [`echo_to_end`] | a client that checks a connection both ways |
 //! | [`netns`] | other hosts: network namespaces, wired together (Linux) |
 //! | [`Program`] | a server of others that runs while a test does |
+//! | [`Consul`] | a Consul agent, or three of them |
 //! | [`Unavailable`], [`or_skip`] | what a test needs and does not have, and what it does then |
 //!
 //! They panic where a test has no use for an error: when no socket can be had or no key can be made.
@@ -36,6 +37,7 @@
 //! ```
 
 mod ca;
+mod consul;
 mod der;
 mod echo;
 mod flaky;
@@ -50,6 +52,10 @@ pub use ca::CertOptions;
 pub use ca::KeyKind;
 pub use ca::TestCa;
 pub use ca::TestCert;
+pub use consul::Consul;
+pub use consul::ConsulAnswer;
+pub use consul::ConsulOptions;
+pub use consul::ConsulTls;
 pub use echo::Echo;
 pub use echo::EchoOptions;
 pub use flaky::Flaky;

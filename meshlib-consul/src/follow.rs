@@ -1,0 +1,201 @@
+//! Following the instances of one service.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time;
+use tokio::time::Instant;
+use tower::BoxError;
+
+use crate::api;
+use crate::api::HealthEntry;
+use crate::ask::Ask;
+use crate::ask::Consistency;
+use crate::client::Answer;
+use crate::client::Consul;
+use crate::instance::Instance;
+use crate::instance::Instances;
+use crate::instance::Skipped;
+use crate::watch::Degraded;
+use crate::watch::Level;
+use crate::watch::Watch;
+
+/// Time between two looks at whether everything has vanished.
+const DOUBT: Duration = Duration::from_secs(10);
+/// Time between two requests about a service that does not exist: it is woken by every registration there is.
+const ABSENT: Duration = Duration::from_secs(1);
+
+/// Whose instances are followed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    pub(crate) service: Arc<str>,
+    pub(crate) datacenter: Option<Arc<str>>,
+    pub(crate) consistency: Consistency,
+}
+
+/// What Consul knows of a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Found {
+    /// How many registrations there are, usable or not. None: there is no such service.
+    pub(crate) registered: usize,
+    /// Those that can be used, by node and id.
+    pub(crate) instances: Instances,
+    pub(crate) skipped: Arc<[Skipped]>,
+}
+
+impl Found {
+    pub(crate) fn is_absent(&self) -> bool {
+        self.registered == 0
+    }
+}
+
+/// Makes sense of answers about one service. Instances that are as they were are the same ones.
+pub(crate) struct Decoder {
+    site_key: Arc<str>,
+    foreign: bool,
+    last: Mutex<Instances>,
+}
+
+impl Decoder {
+    pub(crate) fn new(consul: &Consul, name: &Name) -> Self {
+        let config = &consul.shared.config;
+        let foreign = name.datacenter.is_some() && name.datacenter != config.datacenter;
+        Self { site_key: Arc::clone(&config.site_key), foreign, last: Mutex::default() }
+    }
+
+    pub(crate) fn decode(&self, answer: &Answer) -> Result<Found, BoxError> {
+        let (entries, senseless) = api::list::<HealthEntry>(&answer.body)?;
+        let registered = entries.len() + senseless;
+        let (mut instances, mut skipped) = (Vec::with_capacity(entries.len()), Vec::new());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            match Instance::new(entry, &self.site_key, self.foreign) {
+                Ok(instance) => {
+                    let at = last.binary_search_by(|other| order(other, &instance));
+                    let known = at.ok().map(|at| &last[at]).filter(|known| ***known == instance);
+                    instances.push(known.map_or_else(|| Arc::new(instance), Arc::clone));
+                }
+                Err(reason) => skipped.push(reason),
+            }
+        }
+        // Consul gives no order that could be relied on.
+        instances.sort_by(|one, other| order(one, other));
+        skipped.sort_unstable();
+        let instances: Instances = instances.into_iter().collect();
+        last.clone_from(&instances);
+        Ok(Found { registered, instances, skipped: skipped.into() })
+    }
+}
+
+fn order(one: &Instance, other: &Instance) -> std::cmp::Ordering {
+    (&one.node, &one.id, &one.address, one.port).cmp(&(&other.node, &other.id, &other.address, other.port))
+}
+
+impl Name {
+    /// The request for its instances with all their checks.
+    pub(crate) fn ask(&self, consul: &Consul) -> Ask {
+        let ask = Ask::get("/v1/health/service/").segment(&self.service);
+        consul.catalog(ask, self.datacenter.as_deref(), self.consistency)
+    }
+}
+
+impl Consul {
+    /// Adds what reads of the catalog have in common.
+    pub(crate) fn catalog(&self, ask: Ask, datacenter: Option<&str>, consistency: Consistency) -> Ask {
+        let config = &self.shared.config;
+        let ask = ask.datacenter(datacenter.or(config.datacenter.as_deref())).consistency(consistency);
+        if config.cached && consistency != Consistency::Consistent { ask.flag("cached") } else { ask }
+    }
+}
+
+/// The instances of one service as they change.
+pub(crate) struct Follow {
+    consul: Consul,
+    name: Name,
+    watch: Watch<Found>,
+    guard: Guard,
+    /// What was read last, believed or not.
+    read: Level<Found>,
+    warned: Arc<[Skipped]>,
+}
+
+impl Follow {
+    pub(crate) fn new(consul: &Consul, name: Name) -> Self {
+        let decoder = Decoder::new(consul, &name);
+        let watch = Watch::new(consul, name.ask(consul), move |answer| decoder.decode(answer));
+        let believed = consul.shared.hub.found(&name);
+        Self {
+            consul: consul.clone(),
+            name,
+            watch,
+            guard: Guard::new(believed),
+            read: Level::new(None, None),
+            warned: Arc::default(),
+        }
+    }
+
+    /// What is known after the next change of it. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Level<Found> {
+        loop {
+            match self.guard.again_at() {
+                None => self.read = self.watch.next().await,
+                Some(again) => tokio::select! {
+                    level = self.watch.next() => self.read = level,
+                    () = time::sleep_until(again) => {}
+                },
+            }
+            let absent = self.read.value.as_ref().is_some_and(Found::is_absent);
+            self.watch.set_pause(if absent { ABSENT } else { Duration::ZERO });
+            if let Some(level) = self.guard.pass(&self.consul, &self.read).await {
+                if let Some(found) = &level.value
+                    && self.warned != found.skipped
+                {
+                    warn(&self.name, &found.skipped);
+                    self.warned = Arc::clone(&found.skipped);
+                }
+                return level;
+            }
+        }
+    }
+}
+
+pub(crate) fn warn(name: &Name, skipped: &[Skipped]) {
+    for Skipped { node, id, reason, .. } in skipped {
+        tracing::warn!(service = %name.service, %node, %id, reason, "an instance is left out");
+    }
+}
+
+/// Keeps what was known of a service when it vanishes together with everything else.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    believed: Option<Found>,
+    again: Option<Instant>,
+}
+
+impl Guard {
+    /// Believes in what was known before.
+    pub(crate) fn new(believed: Option<Found>) -> Self {
+        Self { believed, again: None }
+    }
+
+    /// When what is doubted is looked at again.
+    pub(crate) fn again_at(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// What to tell after something was read: nothing while what was read is doubted still.
+    pub(crate) async fn pass(&mut self, consul: &Consul, read: &Level<Found>) -> Option<Level<Found>> {
+        let vanished = read.value.as_ref().is_some_and(Found::is_absent)
+            && self.believed.as_ref().is_some_and(|found| !found.is_absent());
+        if vanished && consul.shared.hub.emptiness.is_suspicious(consul).await {
+            let is_news = self.again.replace(Instant::now() + DOUBT).is_none();
+            let level = Level::new(self.believed.clone(), Some(Degraded::SuspiciousEmpty));
+            return is_news.then_some(level);
+        }
+        self.again = None;
+        self.believed.clone_from(&read.value);
+        Some(read.clone())
+    }
+}

@@ -1,0 +1,219 @@
+//! Services by their tags, nodes, and more services than connections.
+
+use std::time::Duration;
+
+use meshlib::test_util::Consul as Agent;
+use meshlib::test_util::ConsulOptions;
+use meshlib::test_util::or_skip;
+use meshlib_consul::Consul;
+use meshlib_consul::Services;
+use meshlib_consul::Status;
+use meshlib_consul::Token;
+use tokio::time::Instant;
+
+use crate::rig::LONG;
+use crate::rig::agent;
+use crate::rig::client;
+use crate::rig::config;
+use crate::rig::find;
+use crate::rig::is_silent;
+
+const SOON: Duration = Duration::from_secs(3);
+
+fn exposed(_: &str, tags: &[std::sync::Arc<str>]) -> bool {
+    tags.iter().any(|tag| tag.starts_with("tricot "))
+}
+
+fn names(services: &Services) -> Vec<&str> {
+    services.all.keys().map(|name| &**name).collect()
+}
+
+#[tokio::test]
+async fn services_come_and_go_with_their_tags() {
+    let Some((agent, consul)) = agent().await else { return };
+    agent.service("n2", "web", "web-1", 8001, &["tricot a.example"]).await;
+    agent.service("n2", "db", "db-1", 5432, &["primary"]).await;
+    let mut services = consul.services(exposed);
+
+    let first = find(&mut services, SOON, |_| true).await;
+    assert_eq!(names(&first), ["web"]);
+    assert_eq!(first.changed, ["web".into()]);
+    agent.service("n3", "web", "web-2", 8002, &["tricot a.example"]).await;
+    let grown = find(&mut services, SOON, |services| services.all["web"].len() == 2).await;
+    assert_eq!(grown.changed, ["web".into()]);
+    assert!(
+        std::sync::Arc::ptr_eq(&grown.all["web"][0], &first.all["web"][0]),
+        "what is as it was is shared"
+    );
+    agent.service("n2", "db", "db-1", 5432, &["tricot db.example"]).await;
+    let _ = find(&mut services, SOON, |services| names(services) == ["db", "web"]).await;
+    agent.check("n2", "db-1", "c", "critical").await;
+    let _ = find(&mut services, SOON, |services| services.all["db"][0].status == Status::Critical).await;
+    agent.service("n2", "db", "db-1", 5432, &[]).await;
+    let _ = find(&mut services, SOON, |services| names(services) == ["web"]).await;
+    agent.deregister(r#"{"Node": "n2"}"#).await;
+    agent.deregister(r#"{"Node": "n3"}"#).await;
+    let last = find(&mut services, SOON, |services| services.all.is_empty()).await;
+    assert!(last.degraded.is_none(), "{last:?}");
+    assert!(is_silent(&mut services, Duration::from_secs(1)).await);
+}
+
+#[tokio::test]
+async fn nobody_exposed_is_a_level_too() {
+    let Some((_agent, consul)) = agent().await else { return };
+
+    let first = find(&mut consul.services(exposed), SOON, |_| true).await;
+
+    assert!(first.all.is_empty() && first.degraded.is_none());
+}
+
+#[tokio::test]
+async fn a_restarted_agent_is_followed_by_all_and_nothing_is_lost_until_then() {
+    let Some((mut agent, consul)) = agent().await else { return };
+    for n in 0..20 {
+        agent.service("n2", &format!("web{n}"), &format!("w{n}"), 8000 + n, &["tricot x"]).await;
+    }
+    let mut services = consul.services(exposed);
+    let _ = find(&mut services, LONG, |services| services.all.len() == 20).await;
+
+    agent.kill();
+    let failing = find(&mut services, SOON, |services| services.degraded.is_some()).await;
+    assert_eq!(failing.all.len(), 20);
+    agent.restart().await;
+    agent.service("n2", "web3", "w3", 9003, &["tricot x"]).await;
+
+    let began = Instant::now();
+    let is_new = |services: &Services| names(services) == ["web3"] && services.all["web3"][0].port == 9003;
+    let _ = find(&mut services, LONG, is_new).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_token_that_loses_its_rights_empties_nothing() {
+    let root = "11111111-1111-1111-1111-111111111111";
+    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
+    let rules = |rules: &str| format!(r#"{{"Name": "reader", "Rules": "{}"}}"#, rules.replace('"', "\\\""));
+    let all = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+    agent.put("/v1/acl/policy", &rules(all)).await;
+    let id = |body: &str, key: &str| {
+        let at = body.find(&format!("\"{key}\"")).expect("the key is there");
+        body[at + key.len() + 2..].split('"').nth(1).unwrap().to_owned()
+    };
+    let policy = id(&agent.get("/v1/acl/policy/name/reader").await.body, "ID");
+    let token = agent.put("/v1/acl/token", r#"{"Policies": [{"Name": "reader"}]}"#).await;
+    let secret = id(&token, "SecretID");
+    agent.service("n2", "web", "web-1", 8001, &["tricot a"]).await;
+    // Short waits, since a change of rights wakes nobody.
+    let config = config(&agent).with_token(Token::new(secret)).with_wait(Duration::from_secs(2));
+    let consul = Consul::new(config).unwrap();
+    let mut services = consul.services(exposed);
+    let _ = find(&mut services, LONG, |services| names(services) == ["web"]).await;
+    let mut web = consul.service("web").instances();
+    let _ = find(&mut web, LONG, |level| matches!(&level.value, Some(Some(all)) if all.len() == 1)).await;
+
+    agent.put(&format!("/v1/acl/policy/{policy}"), &rules(r#"key_prefix "" { policy = "read" }"#)).await;
+
+    let suspicious = find(&mut services, LONG, Services::is_suspicious_empty).await;
+    assert_eq!(names(&suspicious), ["web"], "what was known stays");
+    let kept = find(&mut web, LONG, |level| level.degraded.is_some()).await;
+    assert!(kept.value.flatten().is_some_and(|all| all.len() == 1));
+    agent.service("n2", "web", "web-2", 8002, &["tricot a"]).await;
+    agent.put(&format!("/v1/acl/policy/{policy}"), &rules(all)).await;
+    let healed = find(&mut services, LONG, |services| services.degraded.is_none()).await;
+    assert_eq!(names(&healed), ["web"]);
+    let _ = find(&mut web, LONG, |level| matches!(&level.value, Some(Some(all)) if all.len() == 2)).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_unknown_is_an_error_that_names_no_secret() {
+    let root = "11111111-1111-1111-1111-111111111111";
+    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
+    let consul = Consul::new(config(&agent).with_token(Token::new("no-such-token"))).unwrap();
+
+    let denied = find(&mut consul.services(exposed), LONG, |_| true).await;
+
+    let text = format!("{denied:?}");
+    assert!(text.contains("ACL not found") && !text.contains("no-such-token"), "{text}");
+}
+
+#[tokio::test]
+async fn more_services_than_connections_are_all_followed() {
+    let Some((agent, consul)) = agent().await else { return };
+    for n in 0..250 {
+        agent.service("n2", &format!("web{n}"), &format!("w{n}"), 8000 + n, &["tricot x"]).await;
+    }
+    let mut services = consul.services(exposed);
+    let all = find(&mut services, LONG, |services| services.all.len() == 250).await;
+    assert!(all.degraded.is_none(), "{:?}", all.degraded);
+
+    // A change of tags, of a check, of what neither shows, and a name that goes.
+    agent.service("n2", "web7", "w7", 8007, &["tricot x", "more"]).await;
+    let _ = find(&mut services, SOON, |services| services.all["web7"][0].tags.len() == 2).await;
+    agent
+        .register(
+            r#"{"Node": "n2", "Address": "127.0.0.1", "SkipNodeUpdate": true, "Service": {"Service": "solo",
+                "ID": "solo", "Port": 1, "Tags": ["tricot x"]}, "Check": {"CheckID": "solo", "Name": "solo", "ServiceID":
+                "solo", "Status": "passing"}}"#,
+        )
+        .await;
+    let _ = find(&mut services, SOON, |services| services.all.contains_key("solo")).await;
+    agent.check("n2", "solo", "solo", "critical").await;
+    let _ = find(&mut services, SOON, |services| services.all["solo"][0].status == Status::Critical).await;
+    agent.check("n2", "", "node", "warning").await;
+    let _ = find(&mut services, SOON, |services| services.all["web9"][0].status == Status::Warning).await;
+    agent.service("n2", "web8", "w8", 9999, &["tricot x"]).await;
+    let _ = find(&mut services, LONG, |services| services.all["web8"][0].port == 9999).await;
+    assert!(connections(&agent) < 200, "{}", connections(&agent));
+    for n in 0..200 {
+        agent.service("n2", &format!("web{n}"), &format!("w{n}"), 8000 + n, &[]).await;
+    }
+    let _ = find(&mut services, LONG, |services| services.all.len() == 51).await;
+    agent.service("n2", "web249", "w249", 9999, &["tricot x"]).await;
+    let _ = find(&mut services, SOON, |services| services.all["web249"][0].port == 9999).await;
+}
+
+/// Connections to the agent's HTTP port that are open now, by the kernel's table.
+fn connections(agent: &Agent) -> usize {
+    let port = format!(":{:04X} ", agent.addr().port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    // The agent's side of each that is established.
+    table
+        .lines()
+        .filter(|line| {
+            line.split_once(": ").is_some_and(|(_, rest)| rest[8..14] == port && &rest[28..30] == "01")
+        })
+        .count()
+}
+
+#[tokio::test]
+async fn a_node_is_followed() {
+    let options = ConsulOptions::default().with_node("edge7").with_node_meta("site", "north");
+    let Some(agent) = or_skip(Agent::start(options).await) else { return };
+    let consul = client(&agent);
+    let own = consul.agent().await.unwrap();
+    assert_eq!((&*own.node, &*own.datacenter), ("edge7", "dc1"));
+    assert_eq!(consul.datacenters().await.unwrap(), ["dc1".into()]);
+
+    let mut node = consul.node(own.node);
+    let level = find(&mut node, SOON, |level| level.value.is_some()).await;
+    assert_eq!(level.value.unwrap().unwrap().site.as_deref(), Some("north"));
+    let mut late = consul.node("late");
+    let level = find(&mut late, SOON, |level| level.value.is_some()).await;
+    assert_eq!(level.value, Some(None));
+    agent.register(r#"{"Node": "late", "Address": "10.0.0.1", "NodeMeta": {"site": "south"}}"#).await;
+    let level = find(&mut late, SOON, |level| matches!(level.value, Some(Some(_)))).await;
+    assert_eq!(level.value.unwrap().unwrap().site.as_deref(), Some("south"));
+}
+
+#[tokio::test]
+async fn names_are_followed_with_their_tags() {
+    let Some((agent, consul)) = agent().await else { return };
+    let mut all = consul.service_names();
+    let _ = find(&mut all, SOON, |level| level.value.as_ref().is_some_and(|names| names.len() == 1)).await;
+
+    agent.service("n2", "web", "web-1", 8001, &["a", "b"]).await;
+
+    let level =
+        find(&mut all, SOON, |level| level.value.as_ref().is_some_and(|names| names.len() == 2)).await;
+    assert_eq!(level.value.unwrap()["web"][..], ["a".into(), "b".into()]);
+}

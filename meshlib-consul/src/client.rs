@@ -243,10 +243,7 @@ impl Shared {
         match &result {
             Ok(_) => self.reached(index),
             Err(ConsulError::Unreachable { source, .. })
-                if is_cut_short(source)
-                    && started.elapsed() < REFUSED_WITHIN
-                    && self.watches.is_shared()
-                    && self.current().reached =>
+                if is_cut_short(source) && started.elapsed() < REFUSED_WITHIN && self.watches.is_shared() =>
             {
                 return Err(ConsulError::Busy);
             }

@@ -31,6 +31,8 @@ const CROWDED_WAIT: Duration = Duration::from_secs(5);
 const DENIED_PAUSE: Duration = Duration::from_secs(30);
 /// How often in a row a watch asks again because a leader was found, without getting an answer.
 const MOST_WAKES: u32 = 3;
+/// Refused connections in a row after which it is Consul that fails, and not we who ask too much.
+const MOST_REFUSALS: u32 = 10;
 
 /// What is known: a value, once there was one, and whether it may be out of date.
 #[derive(Clone, Debug)]
@@ -106,6 +108,7 @@ pub(crate) struct Watch<T> {
     /// Not before then, unless a leader is found.
     retry_at: Option<Instant>,
     wakes: u32,
+    refusals: u32,
     watching: Watching,
 }
 
@@ -128,6 +131,7 @@ impl<T: Clone + PartialEq> Watch<T> {
             failures: 0,
             retry_at: None,
             wakes: 0,
+            refusals: 0,
             watching: Watching::new(consul),
         }
     }
@@ -204,8 +208,7 @@ impl<T: Clone + PartialEq> Watch<T> {
     fn take(&mut self, result: Result<Answer, ConsulError>) -> bool {
         match result.and_then(|answer| self.understand(answer)) {
             Ok((value, degraded, moved)) => {
-                self.failures = 0;
-                self.wakes = 0;
+                (self.failures, self.wakes, self.refusals) = (0, 0, 0);
                 self.watching.set_failing(None);
                 let is_news = self.value.as_ref() != Some(&value);
                 if is_news {
@@ -216,7 +219,8 @@ impl<T: Clone + PartialEq> Watch<T> {
                 }
                 self.set_degraded(degraded) || is_news
             }
-            Err(ConsulError::Busy) => {
+            Err(ConsulError::Busy) if self.refusals < MOST_REFUSALS => {
+                self.refusals += 1;
                 // Too many connections is our own doing, and says nothing about Consul.
                 self.consul.shared.watches.refused();
                 self.retry_after(Duration::from_millis(100 + fastrand::u64(..900)));

@@ -10,6 +10,7 @@
 //! | [`netns`] | other hosts: network namespaces, wired together (Linux) |
 //! | [`Program`] | a server of others that runs while a test does |
 //! | [`Consul`] | a Consul agent, or three of them |
+//! | [`Pebble`] | a real ACME authority, with a DNS server of its own |
 //! | [`Unavailable`], [`or_skip`] | what a test needs and does not have, and what it does then |
 //!
 //! They panic where a test has no use for an error: when no socket can be had or no key can be made.
@@ -43,6 +44,7 @@ mod echo;
 mod flaky;
 #[cfg(target_os = "linux")]
 pub mod netns;
+mod pebble;
 mod program;
 mod scripted;
 mod talk;
@@ -59,6 +61,8 @@ pub use consul::ConsulTls;
 pub use echo::Echo;
 pub use echo::EchoOptions;
 pub use flaky::Flaky;
+pub use pebble::Pebble;
+pub use pebble::PebbleOptions;
 pub use program::Program;
 pub use program::free_ports;
 pub use program::locate;

@@ -6,6 +6,7 @@
 //! | Store | Shared by | Kept |
 //! |---|---|---|
 //! | [`MemoryStore`] | the clones of one value | until the last of them is dropped |
+//! | `DirStore` | the processes of a machine (Linux) | in files |
 //! | `meshlib_consul::ConsulKv` | a Consul cluster | by its servers |
 //!
 //! # Examples
@@ -37,9 +38,15 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tower::BoxError;
 
+#[cfg(test)]
+mod behaviour;
+#[cfg(target_os = "linux")]
+mod dir;
 mod lock;
 mod memory;
 
+#[cfg(target_os = "linux")]
+pub use dir::DirStore;
 pub use lock::Lock;
 pub use lock::Loss;
 pub use memory::MemoryStore;

@@ -216,70 +216,8 @@ impl fmt::Debug for MemoryStore {
 mod tests {
     use super::*;
 
-    async fn take(store: &MemoryStore) -> Option<Lock> {
-        store.lock("lock", &LockOptions::new("me")).await.unwrap()
-    }
-
     #[tokio::test]
-    async fn conditions_are_checked() {
-        let store = MemoryStore::new();
-
-        assert!(store.put("a", "1".into(), When::Absent).await.unwrap());
-        assert!(!store.put("a", "2".into(), When::Absent).await.unwrap());
-        let version = store.get("a", Read::Latest).await.unwrap().unwrap().version;
-        assert!(store.put("a", "3".into(), When::Version(version)).await.unwrap());
-        assert!(!store.put("a", "4".into(), When::Version(version)).await.unwrap());
-        assert!(!store.delete("a", When::Version(version)).await.unwrap());
-        assert_eq!(store.get("a", Read::Stale).await.unwrap().unwrap().value, "3");
-        assert!(store.delete("a", When::Always).await.unwrap());
-        assert!(store.delete("a", When::Always).await.unwrap());
-        assert!(store.get("a", Read::Latest).await.unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_lock_has_one_holder_and_fences_writes() {
-        let store = MemoryStore::new();
-        let first = take(&store).await.unwrap();
-        assert!(take(&store).await.is_none());
-        assert!(store.put("a", "1".into(), When::Held(&first)).await.unwrap());
-        assert!(store.put_ephemeral("b", "1".into(), &first).await.unwrap());
-
-        let old = Lock::new("lock", first.token(), async || {});
-        first.release().await;
-        let second = take(&store).await.unwrap();
-
-        assert!(!store.put("a", "2".into(), When::Held(&old)).await.unwrap());
-        assert!(!store.put_ephemeral("a", "2".into(), &old).await.unwrap());
-        assert!(store.put("a", "3".into(), When::Held(&second)).await.unwrap());
-        assert_eq!(store.keys("").await.unwrap(), [Arc::from("a")], "what lived by the lock went with it");
-    }
-
-    #[tokio::test]
-    async fn a_lock_that_is_dropped_is_free() {
-        let store = MemoryStore::new();
-
-        drop(take(&store).await.unwrap());
-
-        tokio::task::yield_now().await;
-        assert!(take(&store).await.is_some());
-    }
-
-    #[tokio::test]
-    async fn a_watch_sees_its_prefix_and_nothing_else() {
-        let store = MemoryStore::new();
-        let mut seen = store.watch("certs/");
-        let keys = |entries: Arc<[Entry]>| entries.iter().map(|e| e.key.to_string()).collect::<Vec<_>>();
-        assert!(keys(seen.next().await.unwrap().unwrap()).is_empty());
-
-        store.put("certs/b", "1".into(), When::Always).await.unwrap();
-        assert_eq!(keys(seen.next().await.unwrap().unwrap()), ["certs/b"]);
-        store.put("other", "1".into(), When::Always).await.unwrap();
-        store.put("certs/a", "1".into(), When::Always).await.unwrap();
-        assert_eq!(keys(seen.next().await.unwrap().unwrap()), ["certs/a", "certs/b"]);
-        store.delete("certs/b", When::Always).await.unwrap();
-        assert_eq!(keys(seen.next().await.unwrap().unwrap()), ["certs/a"]);
-
-        drop(store);
-        assert!(seen.next().await.is_none());
+    async fn it_behaves_like_a_store() {
+        crate::store::behaviour::check(MemoryStore::new()).await;
     }
 }

@@ -152,6 +152,14 @@ pub enum Event<'a> {
         /// Whether it was cut off, as [`Ended::forced`](Self::Ended).
         forced: bool,
     },
+    /// An order for a certificate ended.
+    CertOrdered {
+        /// The name it is for.
+        name: &'a str,
+        /// How long it took, or why it came to nothing, in one word: the authority's own (`rateLimited`, `connection`), or
+        /// `unreachable`, `timeout`, `store`, `lock_lost`, ...
+        result: Result<Duration, &'a str>,
+    },
     /// The service of an accepted connection is done with it.
     Ended {
         /// Why it failed, if it did.

@@ -49,6 +49,7 @@
 //! | `http` | HTTP/1.1 server, client and admin router (feature `http`) |
 //! | `dtab` | paths and prefixes (feature `dtab`) |
 //! | `config` | configuration pieces (feature `config`) |
+//! | `store` | values, watches and locks that a fleet shares (feature `store`) |
 //! | `tproxy` | taking connections that were meant for others, connecting from the client's address (feature `tproxy`) |
 //! | `test_util` | certificates, servers, resolvers for tests (feature `test-util`) |
 //!
@@ -67,6 +68,7 @@
 //! | `config` | no | the `config` module |
 //! | `prometheus` | no | `observe::prometheus` |
 //! | `store` | no | the `store` module |
+//! | `acme` | no | the `tls::acme` module (implies `http`, `store`) |
 //! | `tproxy` | no | the `tproxy` module (Linux) |
 //! | `test-util` | no | the `test_util` module |
 //! | `full` | no | all but `ring` and `test-util` |

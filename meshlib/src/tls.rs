@@ -12,6 +12,7 @@
 //! | [`pem`] | certificates and keys from files |
 //! | [`Reloading`] | following the files |
 //! | [`identity`] | whom to believe |
+//! | `acme` | certificates from an ACME authority (feature `acme`) |
 //!
 //! The rustls that is used is [`rustls`]; its configurations are yours to build, or
 //! [`server_config`] and [`client_config`] do.
@@ -63,6 +64,8 @@ use crate::session::Session;
 use crate::session::To;
 
 mod accept;
+#[cfg(feature = "acme")]
+pub mod acme;
 mod certs;
 mod connect;
 mod fallback;

@@ -1,0 +1,14 @@
+//! Certificates from a real ACME authority, by one node and by several that share a store.
+
+#![cfg(feature = "acme")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as loudly as the test")]
+
+mod authority;
+mod clock;
+mod fleet;
+mod issue;
+mod on_demand;
+mod refused;
+mod renew;
+mod rig;
+mod stored;

@@ -15,3 +15,5 @@ pub mod echo_server;
 pub mod linkerd_tcp;
 #[cfg(feature = "tproxy-poc")]
 pub mod tproxy_poc;
+#[cfg(feature = "tricot")]
+pub mod tricot;

@@ -4,6 +4,9 @@
 
 #[path = "corpus/config_yaml.rs"]
 mod config_yaml;
+#[cfg(feature = "tricot")]
+#[path = "corpus/tricot_tags.rs"]
+mod tricot_tags;
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +14,12 @@ use std::path::Path;
 #[test]
 fn config_yaml_corpus_holds() {
     replay("config_yaml", config_yaml::check);
+}
+
+#[cfg(feature = "tricot")]
+#[test]
+fn tricot_tags_corpus_holds() {
+    replay("tricot_tags", tricot_tags::check);
 }
 
 /// Runs `check` on every file in the target's corpus and among its finds.

@@ -2,6 +2,8 @@
 //!
 //! | Part | What it is |
 //! |---|---|
+//! | [`args`] | the command line and the variables |
 //! | [`tags`] | what the tags of an instance say |
 
+pub mod args;
 pub mod tags;

@@ -1,0 +1,96 @@
+//! The token for Consul, and where it comes from.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Args;
+use super::secret::Secret;
+
+/// A token for Consul: visible characters of ASCII, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Token {
+    /// It does not change.
+    Given(Secret<String>),
+    /// It was read from a file, and may be [read again](Self::read).
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was in it.
+        token: Secret<String>,
+    },
+}
+
+impl Token {
+    /// Reads a token from a file, without blanks around it. Blocks for as long as the file system does.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what is wrong with it, without showing what is in it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MOST_TOKEN + 1).read_to_string(&mut text));
+        match read {
+            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+            Ok(_) => match token(&text) {
+                Ok(token) => Ok(Self::File { path: path.to_owned(), token }),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            },
+        }
+    }
+
+    /// The token itself.
+    pub fn secret(&self) -> &Secret<String> {
+        match self {
+            Self::Given(token) | Self::File { token, .. } => token,
+        }
+    }
+}
+
+/// The token that is given, or the one of Consul's own tools.
+pub(super) fn from_args(
+    args: &Args,
+    variable: impl Fn(&OsStr) -> Option<OsString>,
+) -> Result<Option<Token>, String> {
+    let from_file = |name: &str, path: &Path| Token::read(path).map_err(|error| format!("{name}: {error}"));
+    match (&args.consul_token, &args.consul_token_file) {
+        (Some(_), Some(_)) => {
+            return Err("TRICOT_CONSUL_TOKEN and TRICOT_CONSUL_TOKEN_FILE are both set; one is wanted".into());
+        }
+        (Some(given), None) => {
+            let token = token(given.expose()).map_err(|error| format!("TRICOT_CONSUL_TOKEN: {error}"))?;
+            return Ok(Some(Token::Given(token)));
+        }
+        (None, Some(path)) => return from_file("TRICOT_CONSUL_TOKEN_FILE", path).map(Some),
+        (None, None) => {}
+    }
+    // The file comes first for Consul's own tools, too.
+    let set = |name: &str| variable(OsStr::new(name)).filter(|value| !value.is_empty());
+    if let Some(path) = set("CONSUL_HTTP_TOKEN_FILE") {
+        return from_file("CONSUL_HTTP_TOKEN_FILE", Path::new(&path)).map(Some);
+    }
+    let Some(given) = set("CONSUL_HTTP_TOKEN") else {
+        return Ok(None);
+    };
+    let token = token(&given.to_string_lossy()).map_err(|error| format!("CONSUL_HTTP_TOKEN: {error}"))?;
+    Ok(Some(Token::Given(token)))
+}
+
+/// A token that can be sent in a header.
+fn token(text: &str) -> Result<Secret<String>, &'static str> {
+    let text = text.trim();
+    if text.is_empty() {
+        Err("the token is empty")
+    } else if text.len() as u64 > MOST_TOKEN || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        Err("this is no token: it has blanks or other characters in it, or is too long")
+    } else {
+        Ok(Secret::new(text.to_owned()))
+    }
+}
+
+/// Tokens are 36 bytes, those that stand for an identity a few KB.
+const MOST_TOKEN: u64 = 16 * 1024;

@@ -47,6 +47,7 @@ pub use settings::ListenSettings;
 pub use settings::ProxySettings;
 pub use settings::Settings;
 pub use token::Token;
+pub use token::TokenError;
 pub use values::AcmeDirectory;
 pub use values::Challenge;
 pub use values::ConsulAddress;

@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
 use super::Args;
 use super::secret::Secret;
+use crate::log::chain;
 
 /// A token for Consul: visible characters of ASCII, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,17 +32,13 @@ impl Token {
     ///
     /// # Errors
     ///
-    /// Names the file and what is wrong with it, without showing what is in it.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    /// Says what is wrong with the file, without showing what is in it.
+    pub fn read(path: &Path) -> Result<Self, TokenError> {
         let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MOST_TOKEN + 1).read_to_string(&mut text));
-        match read {
-            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
-            Ok(_) => match token(&text) {
-                Ok(token) => Ok(Self::File { path: path.to_owned(), token }),
-                Err(error) => Err(format!("{}: {error}", path.display())),
-            },
-        }
+        File::open(path)
+            .and_then(|file| file.take(MOST_TOKEN + 1).read_to_string(&mut text))
+            .map_err(|source| TokenError::Io { path: path.to_owned(), source })?;
+        Ok(Self::File { path: path.to_owned(), token: token(&text)? })
     }
 
     /// The token itself.
@@ -51,18 +49,38 @@ impl Token {
     }
 }
 
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is nothing.
+    #[error("the token is empty")]
+    Empty,
+    /// It cannot be sent in a header.
+    #[error("this is no token: it has blanks or other characters in it, or is too long")]
+    NotVisible,
+}
+
 /// The token that is given, or the one of Consul's own tools.
 pub(super) fn from_args(
     args: &Args,
     variable: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<Option<Token>, String> {
-    let from_file = |name: &str, path: &Path| Token::read(path).map_err(|error| format!("{name}: {error}"));
+    let from_file = |name: &str, path: &Path| Token::read(path).map_err(|error| wrong(name, &error));
     match (&args.consul_token, &args.consul_token_file) {
         (Some(_), Some(_)) => {
             return Err("TRICOT_CONSUL_TOKEN and TRICOT_CONSUL_TOKEN_FILE are both set; one is wanted".into());
         }
         (Some(given), None) => {
-            let token = token(given.expose()).map_err(|error| format!("TRICOT_CONSUL_TOKEN: {error}"))?;
+            let token = token(given.expose()).map_err(|error| wrong("TRICOT_CONSUL_TOKEN", &error))?;
             return Ok(Some(Token::Given(token)));
         }
         (None, Some(path)) => return from_file("TRICOT_CONSUL_TOKEN_FILE", path).map(Some),
@@ -76,17 +94,21 @@ pub(super) fn from_args(
     let Some(given) = set("CONSUL_HTTP_TOKEN") else {
         return Ok(None);
     };
-    let token = token(&given.to_string_lossy()).map_err(|error| format!("CONSUL_HTTP_TOKEN: {error}"))?;
+    let token = token(&given.to_string_lossy()).map_err(|error| wrong("CONSUL_HTTP_TOKEN", &error))?;
     Ok(Some(Token::Given(token)))
 }
 
+fn wrong(variable: &str, error: &TokenError) -> String {
+    format!("{variable}: {}", chain(error))
+}
+
 /// A token that can be sent in a header.
-fn token(text: &str) -> Result<Secret<String>, &'static str> {
+fn token(text: &str) -> Result<Secret<String>, TokenError> {
     let text = text.trim();
     if text.is_empty() {
-        Err("the token is empty")
+        Err(TokenError::Empty)
     } else if text.len() as u64 > MOST_TOKEN || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        Err("this is no token: it has blanks or other characters in it, or is too long")
+        Err(TokenError::NotVisible)
     } else {
         Ok(Secret::new(text.to_owned()))
     }

@@ -108,7 +108,7 @@ pub fn start(options: &LogOptions) {
 }
 
 /// The crates that work on behalf of a tool.
-const CRATES: [&str; 3] = ["meshlib", "meshlib_namerd", "bins"];
+const CRATES: [&str; 4] = ["meshlib", "meshlib_namerd", "meshlib_consul", "bins"];
 
 /// The filter, and the directives that could not be understood.
 fn filter(directives: &str, tool: &str) -> (EnvFilter, Vec<String>) {

@@ -4,6 +4,55 @@
 //! |---|---|
 //! | [`args`] | the command line and the variables |
 //! | [`tags`] | what the tags of an instance say |
+//! | `discovery` | follows Consul and makes tables of what it says |
+//! | `table`, `group`, `backend` | from instances to rules, to sets that are balanced over, to one place to send to |
+//! | `route`, `send` | from a request to a rule, to an instance |
+//! | `access`, `page` | what goes around each request: log, numbers, pages of our own |
+//! | `plain` | the HTTP port |
+//! | `policy`, `on_demand` | which certificate a client sees, and when one is ordered for it |
+//! | `admin`, `metrics`, `observer` | what operators see |
+//! | `sockets`, `run` | listening, and putting it all together |
 
+mod access;
+mod admin;
 pub mod args;
+mod backend;
+mod discovery;
+mod group;
+mod host;
+mod metrics;
+mod observer;
+mod on_demand;
+mod page;
+mod plain;
+mod policy;
+mod program;
+mod route;
+mod run;
+mod send;
+mod sockets;
+mod table;
 pub mod tags;
+
+pub use program::main;
+
+use std::fmt;
+
+use http::HeaderMap;
+
+/// Headers for logs: what lets somebody in is not shown.
+fn masked(headers: &HeaderMap) -> impl fmt::Debug + '_ {
+    fmt::from_fn(|f| {
+        let shown = headers.iter().map(|(name, value)| {
+            let secret = matches!(
+                name.as_str(),
+                "authorization" | "proxy-authorization" | "cookie" | "set-cookie" | "x-consul-token"
+            );
+            (
+                name.as_str(),
+                if secret { "(hidden)".into() } else { String::from_utf8_lossy(value.as_bytes()) },
+            )
+        });
+        f.debug_map().entries(shown).finish()
+    })
+}

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::ask::Ask;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::Token;
 use crate::error::ConsulError;
 use crate::error::reason;
 use crate::hub::Hub;
@@ -75,7 +76,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     servers: Box<[Server]>,
     current: Mutex<Current>,
-    token: Option<HeaderValue>,
+    /// Replaced when it is renewed: read with each request.
+    token: Mutex<Option<HeaderValue>>,
     /// For what waits for changes.
     pub(crate) watches: Arc<Lanes>,
     /// For everything else.
@@ -136,6 +138,13 @@ impl Answer {
     }
 }
 
+/// A token as it is sent.
+fn header(token: &Token) -> Result<HeaderValue, ConfigError> {
+    let mut value = HeaderValue::from_str(token.secret()).map_err(|_| ConfigError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 impl Consul {
     /// A client that connects when it is first used.
     ///
@@ -143,14 +152,7 @@ impl Consul {
     ///
     /// If an address is none, the token cannot be sent, or the files for TLS are no good.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let token = match &config.token {
-            Some(token) => {
-                let mut value = HeaderValue::from_str(token.secret()).map_err(|_| ConfigError::Token)?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            None => None,
-        };
+        let token = config.token.as_ref().map(header).transpose()?;
         let servers: Result<Vec<_>, _> =
             config.addresses.iter().map(|text| Server::new(text, &config)).collect();
         let servers = servers?;
@@ -162,7 +164,7 @@ impl Consul {
         let shared = Shared {
             servers: servers.into(),
             current: Mutex::default(),
-            token,
+            token: Mutex::new(token),
             watches: Lanes::new(most - quick),
             quick: Lanes::new(quick),
             leader: Leader::default(),
@@ -171,6 +173,17 @@ impl Consul {
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Shows another token from now on, for what is followed already, too.
+    ///
+    /// # Errors
+    ///
+    /// If the token cannot be sent. The one before stays in use.
+    pub fn set_token(&self, token: &Token) -> Result<(), ConfigError> {
+        let token = header(token)?;
+        *self.shared.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Ok(())
     }
 
     /// Sends a request and waits at most as long as its kind may take. Any status is an answer.
@@ -272,8 +285,8 @@ impl Shared {
             HeaderValue::from_static(concat!("meshlib-consul/", env!("CARGO_PKG_VERSION"))),
         );
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        if let Some(token) = &self.token {
-            headers.insert("x-consul-token", token.clone());
+        if let Some(token) = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            headers.insert("x-consul-token", token);
         }
         let (head, body) = server.wire.send(request).await.map_err(unreachable)?.into_parts();
         if head.version == Version::HTTP_2 {

@@ -263,6 +263,11 @@ impl ExternalAccount {
         Ok(Self { id: id.into(), key: key.into() })
     }
 
+    /// With the key as it is.
+    pub fn from_key(id: impl Into<String>, key: impl Into<Arc<[u8]>>) -> Self {
+        Self { id: id.into(), key: key.into() }
+    }
+
     pub(super) fn key(&self) -> instant_acme::ExternalAccountKey {
         instant_acme::ExternalAccountKey::new(self.id.clone(), &self.key)
     }

@@ -1,0 +1,198 @@
+//! Metrics, health, and the rules in force, on an address of their own.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::SystemTime;
+
+use http::StatusCode;
+use http::header::ACCEPT;
+use meshlib::Draining;
+use meshlib::balance::ReplicaState;
+use meshlib::http::admin::Router;
+use meshlib::http::admin::json;
+use meshlib::http::admin::text;
+use meshlib::http::admin::typed;
+use meshlib::observe::prometheus::Format;
+use meshlib::observe::prometheus::content_type;
+use meshlib::tls::acme::Manager;
+use meshlib::tls::acme::NameState;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::backend::Backend;
+use super::group::Group;
+use super::metrics::Metrics;
+use super::route::Current;
+
+/// What pages show of the table in force.
+#[derive(Debug, Default)]
+pub(super) struct Shown(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<String>,
+    groups: Vec<Arc<Group>>,
+    made: Option<Instant>,
+    degraded: Option<String>,
+}
+
+impl Shown {
+    pub(super) fn set(&self, lines: &BTreeSet<String>, mut groups: Vec<Arc<Group>>) {
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut state = self.lock();
+        state.lines = lines.iter().cloned().collect();
+        state.groups = groups;
+        state.made = Some(Instant::now());
+    }
+
+    pub(super) fn set_degraded(&self, degraded: Option<String>) {
+        self.lock().degraded = degraded;
+    }
+
+    fn groups(&self) -> Vec<Arc<Group>> {
+        self.lock().groups.clone()
+    }
+
+    /// The rules with their instances and how these do.
+    pub(super) fn rules(&self) -> Value {
+        let (lines, degraded) = {
+            let state = self.lock();
+            (state.lines.clone(), state.degraded.clone())
+        };
+        let groups: Vec<Value> = self.groups().iter().map(|group| rule(group)).collect();
+        serde_json::json!({ "rules": groups, "text": lines, "degraded": degraded })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rule(group: &Group) -> Value {
+    let state = group.view().state();
+    let replicas = state.iter().flat_map(|state| state.replicas.replicas());
+    let instances: Vec<Value> = replicas
+        .map(|replica| {
+            let endpoint = replica.endpoint();
+            let instance = Backend::of(endpoint).map(Backend::instance);
+            serde_json::json!({
+                "addr": endpoint.addr.to_string(),
+                "weight": endpoint.weight.get(),
+                "service": instance.map(|it| &*it.service),
+                "id": instance.map(|it| &*it.id),
+                "node": instance.map(|it| &*it.node),
+                "site": instance.and_then(|it| it.site.as_deref()),
+                "tls": Backend::of(endpoint).is_some_and(Backend::speaks_tls),
+                "state": word(replica.state()),
+                "in_flight": replica.in_flight(),
+                "picked": replica.picked(),
+                "failed": replica.failed(),
+            })
+        })
+        .collect();
+    serde_json::json!({ "rule": &*group.name, "host": &*group.host, "instances": instances })
+}
+
+fn word(state: ReplicaState) -> &'static str {
+    match state {
+        ReplicaState::Ready => "usable",
+        _ => "ejected",
+    }
+}
+
+/// The pages of the admin address.
+pub(super) fn pages(
+    metrics: Metrics,
+    manager: Manager,
+    current: Arc<Current>,
+    shown: Arc<Shown>,
+    draining: Draining,
+) -> Router {
+    let rules = Arc::clone(&shown);
+    Router::new()
+        .get("/metrics", move |request| {
+            refresh(&metrics, &manager, &shown);
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let format = Format::from_accept(accept);
+            typed(content_type(format), metrics.registry.render(format))
+        })
+        .get("/healthz", move |_| {
+            let why = match (draining.is_started(), current.get().is_some()) {
+                (true, _) => "draining\n",
+                (false, false) => "Consul has not answered yet\n",
+                (false, true) => return text("ok\n"),
+            };
+            let mut answer = text(why);
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            answer
+        })
+        .get("/rules", move |_| json(rules.rules().to_string()))
+}
+
+/// Brings the numbers up to date that are looked at rather than counted.
+fn refresh(metrics: &Metrics, manager: &Manager, shown: &Shown) {
+    let registry = &metrics.registry;
+    let mut states: BTreeMap<(Arc<str>, &'static str), i64> = BTreeMap::new();
+    for group in shown.groups() {
+        for endpoint in &*group.endpoints() {
+            if let Some(backend) = Backend::of(endpoint) {
+                for state in ["usable", "ejected"] {
+                    states.entry((Arc::clone(&backend.instance().service), state)).or_default();
+                }
+            }
+        }
+        let Some(state) = group.view().state() else { continue };
+        for replica in state.replicas.replicas() {
+            let Some(backend) = Backend::of(replica.endpoint()) else { continue };
+            *states.entry((Arc::clone(&backend.instance().service), word(replica.state()))).or_default() += 1;
+        }
+    }
+    for ((service, state), n) in states {
+        let labels = [("service", &*service), ("state", state)];
+        registry.gauge("tricot_backends", "Instances under rules, by how they do.", &labels).set(n);
+    }
+    if let Some(made) = shown.lock().made {
+        registry
+            .gauge("tricot_table_age_seconds", "Time since the table was made.", &[])
+            .set(i64::try_from(made.elapsed().as_secs()).unwrap_or(i64::MAX));
+    }
+    let mut certificates =
+        [NameState::Valid, NameState::Renewing, NameState::SelfSigned, NameState::BackingOff]
+            .map(|state| (state, 0));
+    registry.forget(|name, _| name == "tricot_certificate_not_after_seconds");
+    for view in manager.view() {
+        certificates.iter_mut().filter(|(state, _)| *state == view.state).for_each(|(_, n)| *n += 1);
+        let not_after = view.not_after.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        if let Some(not_after) = not_after {
+            registry
+                .gauge(
+                    "tricot_certificate_not_after_seconds",
+                    "When a certificate ends.",
+                    &[("name", &view.name)],
+                )
+                .set(i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX));
+        }
+    }
+    for (state, n) in certificates {
+        let labels = [("state", state.as_str())];
+        registry
+            .gauge("tricot_certificates", "Names that need a certificate, by how they stand.", &labels)
+            .set(n);
+    }
+}
+
+/// Writes the rules to a file: all or nothing.
+pub(super) fn dump(path: &Path, rules: &Value) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = std::fs::File::create(&beside)?;
+    serde_json::to_writer_pretty(&mut file, rules)?;
+    file.write_all(b"\n")?;
+    std::fs::rename(beside, path)
+}

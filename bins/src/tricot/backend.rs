@@ -1,0 +1,123 @@
+//! An instance as a place to send requests to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use meshlib::Endpoint;
+use meshlib::Metadata;
+use meshlib::Weight;
+use meshlib_consul::Instance;
+use meshlib_consul::Status;
+
+use super::metrics::Metrics;
+use super::metrics::Requests;
+use super::metrics::ServiceMetrics;
+use super::tags::Backend as Speaks;
+use super::tags::Registration;
+use super::tags::Spread;
+
+/// An instance with what its tags say.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) instance: Arc<Instance>,
+    pub(super) registration: Registration,
+    pub(super) metrics: ServiceMetrics,
+}
+
+impl Known {
+    pub(super) fn new(instance: Arc<Instance>, metrics: &Metrics) -> Self {
+        let registration = Registration::from_tags(instance.tags.iter());
+        let metrics = metrics.service(&instance.service);
+        Self { instance, registration, metrics }
+    }
+
+    /// The share of traffic that the instance gets; nothing if it must get none.
+    pub(super) fn weight(&self, statuses: &[Status]) -> Option<Weight> {
+        let weight = self.instance.weight()?;
+        statuses.contains(&self.instance.status).then_some(weight)
+    }
+}
+
+/// An instance under one rule: what is attached to its endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Backend(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    known: Arc<Known>,
+    speaks: Speaks,
+    requests: Requests,
+}
+
+impl Backend {
+    pub(super) fn new(known: Arc<Known>, speaks: Speaks, host: &str, metrics: &Metrics) -> Self {
+        let requests = Requests::new(&metrics.registry, host, &known.instance.service);
+        Self(Arc::new(Inner { known, speaks, requests }))
+    }
+
+    pub(super) fn is_of(&self, known: &Arc<Known>, speaks: Speaks) -> bool {
+        Arc::ptr_eq(&self.0.known, known) && self.0.speaks == speaks
+    }
+
+    pub(super) fn instance(&self) -> &Instance {
+        &self.0.known.instance
+    }
+
+    pub(super) fn metrics(&self) -> &ServiceMetrics {
+        &self.0.known.metrics
+    }
+
+    pub(super) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.0.speaks == Speaks::Https
+    }
+
+    /// Puts the headers of the instance's tags into an answer.
+    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
+        self.0.known.registration.add_headers(headers);
+    }
+
+    /// The endpoint that stands for it.
+    pub(super) fn endpoint(&self, addr: SocketAddr, weight: Weight) -> Endpoint {
+        let instance = self.instance();
+        let tls = if self.speaks_tls() { " (tls)" } else { "" };
+        let mut metadata =
+            Metadata::new().with_node(Arc::clone(&instance.node)).with_attachment(Arc::new(self.clone()));
+        if let Some(site) = &instance.site {
+            metadata = metadata.with_zone(Arc::clone(site));
+        }
+        Endpoint::new(addr)
+            .with_instance(format!("{}/{}/{}{tls}", instance.datacenter, instance.node, instance.id))
+            .with_weight(weight)
+            .with_metadata(metadata)
+    }
+
+    /// The backend that an endpoint stands for.
+    pub(super) fn of(endpoint: &Endpoint) -> Option<&Self> {
+        endpoint.metadata.attached()
+    }
+}
+
+/// Where the proxy itself runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) node: Option<Arc<str>>,
+    pub(super) site: Option<Arc<str>>,
+}
+
+impl Own {
+    /// How near an endpoint is, the nearest first: of two wishes, to stay on the node and to stay at the site, the first
+    /// counts for more.
+    pub(super) fn tier(&self, endpoint: &Endpoint) -> u32 {
+        let Some(Backend(backend)) = Backend::of(endpoint) else { return u32::MAX };
+        let (instance, spread) = (&backend.known.instance, backend.known.registration.spread);
+        let same_node = spread == Spread::Nearest && self.node.as_ref() == Some(&instance.node);
+        let same_site =
+            spread != Spread::Global && self.site.is_some() && self.site.as_ref() == instance.site.as_ref();
+        3 - (2 * u32::from(same_node) + u32::from(same_site))
+    }
+}

@@ -1,0 +1,313 @@
+//! Following Consul, and making a table of what it says.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use meshlib::tls::acme::Manager;
+use meshlib_consul::Consul;
+use meshlib_consul::Instance;
+use meshlib_consul::Services;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time;
+use tokio::time::Instant;
+
+use super::admin::Shown;
+use super::backend::Own;
+use super::metrics::Metrics;
+use super::route::Current;
+use super::send::Client;
+use super::table::Builder;
+
+/// At most one table is made in this time.
+const PACE: Duration = Duration::from_millis(100);
+/// How long the addresses of a host name count, and how long finding them may take.
+const RESOLVED_FOR: Duration = Duration::from_secs(60);
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+/// Most lines of a difference that are logged; beyond it they are counted.
+const MAX_LINES: usize = 50;
+
+/// Makes a new table when something has changed.
+pub(super) struct Discovery {
+    services: BoxStream<'static, Services>,
+    own: watch::Receiver<Own>,
+    builder: Builder,
+    current: Arc<Current>,
+    manager: Manager,
+    metrics: Metrics,
+    shown: Arc<Shown>,
+    clients: Vec<Client>,
+    dump: Option<PathBuf>,
+    hosts: Hosts,
+    latest: Option<Services>,
+    lines: BTreeSet<String>,
+    addrs: HashSet<SocketAddr>,
+    degraded: bool,
+}
+
+/// What discovery works for.
+pub(super) struct For {
+    pub(super) builder: Builder,
+    pub(super) current: Arc<Current>,
+    pub(super) manager: Manager,
+    pub(super) metrics: Metrics,
+    pub(super) shown: Arc<Shown>,
+    pub(super) clients: Vec<Client>,
+    pub(super) dump: Option<PathBuf>,
+}
+
+impl Discovery {
+    pub(super) fn new(consul: &Consul, own: watch::Receiver<Own>, works_for: For) -> Self {
+        let For { builder, current, manager, metrics, shown, clients, dump } = works_for;
+        let services = consul.services(|_, tags| tags.iter().any(|tag| tag.starts_with("tricot")));
+        Self {
+            services,
+            own,
+            builder,
+            current,
+            manager,
+            metrics,
+            shown,
+            clients,
+            dump,
+            hosts: Hosts::default(),
+            latest: None,
+            lines: BTreeSet::new(),
+            addrs: HashSet::new(),
+            degraded: false,
+        }
+    }
+
+    /// Follows until the task is dropped.
+    pub(super) async fn run(mut self) {
+        let mut due: Option<Instant> = None;
+        let mut last = Instant::now();
+        loop {
+            let wait = due.unwrap_or_else(|| Instant::now() + RESOLVED_FOR);
+            tokio::select! {
+                Some(services) = self.services.next() => {
+                    self.judge(&services);
+                    // A catalog that was never read is no catalog without services.
+                    if services.degraded.is_none() || !services.all.is_empty() {
+                        self.latest = Some(services);
+                        let at = if self.current.get().is_some() { last + PACE } else { Instant::now() };
+                        due.get_or_insert(at);
+                    }
+                }
+                Ok(()) = self.own.changed() => {
+                    let own = self.own.borrow_and_update().clone();
+                    self.builder.moved(own);
+                    due.get_or_insert(last + PACE);
+                }
+                () = self.hosts.found() => {
+                    due.get_or_insert(last + PACE);
+                }
+                () = time::sleep_until(wait) => {
+                    if due.take().is_some() {
+                        last = Instant::now();
+                        self.build();
+                    }
+                    self.hosts.refresh();
+                }
+            }
+        }
+    }
+
+    /// Says when Consul begins to fail, and when it is back.
+    fn judge(&mut self, services: &Services) {
+        let degraded = services.degraded.is_some();
+        self.shown.set_degraded(services.degraded.as_ref().map(|degraded| format!("{degraded:?}")));
+        match (&services.degraded, std::mem::replace(&mut self.degraded, degraded)) {
+            (Some(degraded), false) => {
+                tracing::warn!(target: "tricot", reason = ?degraded, "Consul cannot be relied on; the rules stay as they are");
+            }
+            (None, true) => tracing::info!(target: "tricot", "Consul is back"),
+            _ => {}
+        }
+    }
+
+    fn build(&mut self) {
+        let Some(services) = &self.latest else { return };
+        let instances: Vec<(&Arc<Instance>, SocketAddr)> = services
+            .all
+            .values()
+            .flat_map(|instances| instances.iter())
+            .flat_map(|instance| self.hosts.addrs(instance).into_iter().map(move |addr| (instance, addr)))
+            .collect();
+        let addrs: HashSet<SocketAddr> = instances.iter().map(|(_, addr)| *addr).collect();
+        let mut routes = self.builder.build(instances);
+        self.log(std::mem::take(&mut routes.lines));
+        if let Err(error) = self.manager.want(&routes.names) {
+            tracing::warn!(target: "tricot", %error, "no certificate for a name of a tag");
+        }
+        let gone: Vec<SocketAddr> = self.addrs.difference(&addrs).copied().collect();
+        self.addrs = addrs;
+        self.current.set(Arc::new(routes));
+        for client in &self.clients {
+            // Requests on the way to them go on.
+            gone.iter().for_each(|addr| client.forget(*addr));
+        }
+        let services = self.builder.services();
+        self.metrics.retain_services(|service| services.contains(service));
+        self.shown.set(&self.lines, self.builder.groups().cloned().collect());
+        if let Some(path) = &self.dump
+            && let Err(error) = super::admin::dump(path, &self.shown.rules())
+        {
+            tracing::warn!(target: "tricot", path = %path.display(), %error, "cannot write the rules");
+        }
+    }
+
+    /// Logs the whole table the first time, and then what is different.
+    fn log(&mut self, lines: BTreeSet<String>) {
+        let first = self.current.get().is_none();
+        if first {
+            tracing::info!(target: "tricot", rules = lines.len(), "rules");
+        }
+        let new = lines.difference(&self.lines).map(|line| ('+', line));
+        let gone = self.lines.difference(&lines).map(|line| ('-', line));
+        let all = tracing::enabled!(target: "tricot", tracing::Level::DEBUG);
+        let mut left_out = 0;
+        for (n, (sign, line)) in new.chain(gone).enumerate() {
+            if n < MAX_LINES || first || all {
+                tracing::info!(target: "tricot", "{sign} {line}");
+            } else {
+                left_out += 1;
+            }
+        }
+        if left_out > 0 {
+            tracing::info!(target: "tricot", left_out, "further differences; /rules has all rules");
+        }
+        self.lines = lines;
+    }
+}
+
+/// The addresses of instances that are registered with a host name.
+#[derive(Default)]
+struct Hosts {
+    known: HashMap<Arc<str>, (Vec<IpAddr>, Instant)>,
+    asking: HashSet<Arc<str>>,
+    lookups: JoinSet<(Arc<str>, Option<Vec<IpAddr>>)>,
+    /// Names that the last table has used.
+    used: HashSet<Arc<str>>,
+}
+
+impl Hosts {
+    /// Where an instance can be reached, as far as that is known.
+    fn addrs(&mut self, instance: &Instance) -> Vec<SocketAddr> {
+        if let Some(addr) = instance.addr() {
+            return vec![addr];
+        }
+        let host = &instance.address;
+        if self.used.insert(Arc::clone(host)) && !self.known.contains_key(host) {
+            self.ask(host);
+        }
+        let known = self.known.get(host).map(|(ips, _)| ips.as_slice()).unwrap_or_default();
+        known.iter().map(|ip| SocketAddr::new(*ip, instance.port)).collect()
+    }
+
+    fn ask(&mut self, host: &Arc<str>) {
+        if !self.asking.insert(Arc::clone(host)) {
+            return;
+        }
+        let host = Arc::clone(host);
+        self.lookups.spawn(async move {
+            let found = time::timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host.to_string(), 0))).await;
+            let ips = match found {
+                Ok(Ok(addrs)) => {
+                    let ips: BTreeSet<IpAddr> = addrs.map(|addr| addr.ip()).collect();
+                    Some(ips.into_iter().collect())
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "tricot", %host, %error, "cannot find the address of an instance");
+                    None
+                }
+                Err(_) => {
+                    tracing::warn!(target: "tricot", %host, within = ?RESOLVE_WITHIN, "cannot find the address of an instance");
+                    None
+                }
+            };
+            (host, ips)
+        });
+    }
+
+    /// Waits until an address is other than it was.
+    async fn found(&mut self) {
+        loop {
+            let Some(done) = self.lookups.join_next().await else { return std::future::pending().await };
+            let Ok((host, ips)) = done else { continue };
+            self.asking.remove(&host);
+            let Some(ips) = ips else { continue };
+            let changed = self.known.get(&host).is_none_or(|(known, _)| *known != ips);
+            self.known.insert(host, (ips, Instant::now()));
+            if changed {
+                return;
+            }
+        }
+    }
+
+    /// Asks again for what is old or unknown, and forgets what no instance has.
+    fn refresh(&mut self) {
+        let used = std::mem::take(&mut self.used);
+        self.known.retain(|host, _| used.contains(host));
+        for host in &used {
+            if self.known.get(host).is_none_or(|(_, at)| at.elapsed() >= RESOLVED_FOR) {
+                self.ask(host);
+            }
+        }
+        self.used = used;
+    }
+}
+
+/// Follows where the proxy itself is: the site is in the metadata of its node.
+pub(super) async fn follow_own(consul: Consul, node: Option<Arc<str>>, own: watch::Sender<Own>) {
+    let node = match node {
+        Some(node) => node,
+        None => match ask_agent(&consul).await {
+            Some(node) => node,
+            None => return,
+        },
+    };
+    own.send_replace(Own { node: Some(Arc::clone(&node)), site: None });
+    let mut infos = consul.node(Arc::clone(&node));
+    let mut unknown = false;
+    while let Some(level) = infos.next().await {
+        let Some(info) = level.value else { continue };
+        if info.is_none() && !std::mem::replace(&mut unknown, true) {
+            tracing::warn!(target: "tricot", %node, "Consul knows no node of this name; no instance counts as near");
+        }
+        let site = info.and_then(|info| info.site);
+        own.send_if_modified(|own| {
+            let changed = own.site != site;
+            own.site = site;
+            changed
+        });
+    }
+}
+
+/// The name of the agent's node. Consul may be out of reach for as long as it likes.
+async fn ask_agent(consul: &Consul) -> Option<Arc<str>> {
+    loop {
+        match consul.agent().await {
+            Ok(agent) => return Some(agent.node),
+            Err(meshlib_consul::ConsulError::Denied { .. }) => {
+                tracing::warn!(
+                    target: "tricot",
+                    "the name of this node is not set, and Consul does not let us ask for it; no instance counts as near"
+                );
+                return None;
+            }
+            Err(error) => {
+                tracing::debug!(target: "tricot", %error, "cannot ask Consul for the name of this node yet");
+                time::sleep(Duration::from_secs(2)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The instances that are balanced over: those of one host, path and priority.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use meshlib::BalanceLayer;
+use meshlib::Endpoint;
+use meshlib::Resolution;
+use meshlib::Update;
+use meshlib::backoff::Backoff;
+use meshlib::balance::Accrual;
+use meshlib::balance::Attempts;
+use meshlib::balance::Balance;
+use meshlib::balance::LeastLoaded;
+use meshlib::balance::Policy;
+use meshlib::balance::RoundRobin;
+use meshlib::balance::Tiered;
+use meshlib::balance::View;
+use tokio::sync::watch;
+use tower::Layer;
+
+use super::args::Balancing;
+use super::backend::Backend;
+use super::backend::Known;
+use super::backend::Own;
+use super::metrics::Metrics;
+use super::tags::Backend as Speaks;
+
+/// The instances of one host, path and priority, with all that is known about how they do.
+///
+/// A group outlives the table it is in, so that a new table forgets nothing.
+pub(super) struct Group {
+    /// The host of the rule, as in tags.
+    pub(super) host: Arc<str>,
+    /// The rule, for people.
+    pub(super) name: Arc<str>,
+    balance: Balance<()>,
+    updates: watch::Sender<Arc<[Endpoint]>>,
+    usable: AtomicUsize,
+    backends: Mutex<HashMap<(Arc<str>, SocketAddr), Backend>>,
+}
+
+/// How the requests of a group are spread.
+#[derive(Clone, Debug)]
+pub(super) struct Spreading {
+    pub(super) balancing: Balancing,
+    pub(super) own: Own,
+}
+
+/// Attempts for one request inside a group.
+const ATTEMPTS: u32 = 3;
+/// An instance that fails so often in a row is left alone for a while: the usual 5 s, at most a minute, since Consul
+/// knows better what is down for longer.
+const FAILURES: u32 = 5;
+const PENALTY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+impl Group {
+    pub(super) fn new(host: &str, name: &str, spreading: &Spreading) -> Self {
+        let (updates, receiver) = watch::channel(Arc::from([]));
+        let resolver = move |_: Arc<str>| {
+            let changes = stream::unfold((receiver.clone(), true), |(mut endpoints, first)| async move {
+                if !first {
+                    endpoints.changed().await.ok()?;
+                }
+                let now = Arc::clone(&endpoints.borrow_and_update());
+                Some((Ok(Update::Endpoints(now)), (endpoints, false)))
+            });
+            Resolution::new(changes.boxed())
+        };
+        let own = spreading.own.clone();
+        let tier = move |endpoint: &Endpoint| own.tier(endpoint);
+        let layer =
+            BalanceLayer::new(resolver, Arc::<str>::from(name)).attempts(Attempts::most(ATTEMPTS)).accrual(
+                Accrual::new(Policy::Consecutive(FAILURES))
+                    .with_penalty(Backoff::new(PENALTY.0, PENALTY.1))
+                    .with_max_ejected(0.5),
+            );
+        let layer = match spreading.balancing {
+            Balancing::P2c => layer.balancer(Tiered::new(LeastLoaded::new(), tier)),
+            Balancing::Rr => layer.balancer(Tiered::new(RoundRobin::new(), tier)),
+        };
+        let balance = layer.layer(());
+        balance.start();
+        Self {
+            host: host.into(),
+            name: name.into(),
+            balance,
+            updates,
+            usable: AtomicUsize::new(0),
+            backends: Mutex::default(),
+        }
+    }
+
+    /// The balancer in front of what sends requests.
+    pub(super) fn balance<S>(&self, send: S) -> Balance<S> {
+        self.balance.with_service(send)
+    }
+
+    pub(super) fn view(&self) -> View {
+        self.balance.view()
+    }
+
+    /// Whether an instance may get requests, as far as Consul knows.
+    pub(super) fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed) > 0
+    }
+
+    /// The endpoints as they were last set.
+    pub(super) fn endpoints(&self) -> Arc<[Endpoint]> {
+        Arc::clone(&self.updates.borrow())
+    }
+
+    /// What is attached to an instance here: the same for as long as the instance is.
+    pub(super) fn backend(
+        &self,
+        addr: SocketAddr,
+        known: &Arc<Known>,
+        speaks: Speaks,
+        metrics: &Metrics,
+    ) -> Backend {
+        let tls = if speaks == Speaks::Https { "https" } else { "http" };
+        let key = (format!("{tls} {}/{}", known.instance.node, known.instance.id).into(), addr);
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let backend = backends.get(&key).filter(|backend| backend.is_of(known, speaks)).cloned();
+        backend.unwrap_or_else(|| {
+            let backend = Backend::new(Arc::clone(known), speaks, &self.host, metrics);
+            backends.insert(key, backend.clone());
+            backend
+        })
+    }
+
+    /// Sets the endpoints that may get requests.
+    pub(super) fn set(&self, endpoints: Vec<Endpoint>) {
+        self.usable.store(endpoints.len(), Ordering::Relaxed);
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        if backends.len() > 2 * endpoints.len() + 8 {
+            // Instances that were here and are no more. What is missing is made again.
+            backends.clear();
+        }
+        drop(backends);
+        self.updates.send_if_modified(|now| {
+            let changed = **now != *endpoints;
+            if changed {
+                *now = endpoints.into();
+            }
+            changed
+        });
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("name", &self.name).finish_non_exhaustive()
+    }
+}

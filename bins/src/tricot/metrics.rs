@@ -1,0 +1,140 @@
+//! What is counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use http::Method;
+use http::StatusCode;
+use meshlib::observe::prometheus::Counter;
+use meshlib::observe::prometheus::Gauge;
+use meshlib::observe::prometheus::Histogram;
+use meshlib::observe::prometheus::Registry;
+use meshlib::observe::prometheus::SECONDS;
+use meshlib::observe::prometheus::build_info;
+use meshlib::observe::prometheus::process_metrics;
+
+/// All metrics of the program. A clone is the same set.
+#[derive(Clone, Debug)]
+pub(super) struct Metrics {
+    pub(super) registry: Registry,
+    pub(super) retries: Counter,
+    pub(super) no_route: Counter,
+    pub(super) redirects: Counter,
+    pub(super) rules: Gauge,
+    pub(super) table_builds: Counter,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let registry = Registry::new();
+        process_metrics(&registry);
+        build_info(&registry, env!("CARGO_PKG_VERSION"), &[("tool", "tricot")]);
+        let counter = |name, help| registry.counter(name, help, &[]);
+        Self {
+            retries: counter("tricot_retries_total", "Requests sent to another instance after a failure."),
+            no_route: counter("tricot_no_route_total", "Requests that no rule was for."),
+            redirects: counter(
+                "tricot_redirects_total",
+                "Requests answered with a redirect, to HTTPS or by a tag.",
+            ),
+            rules: registry.gauge("tricot_rules", "Rules of the table.", &[]),
+            table_builds: counter("tricot_table_builds_total", "Tables made."),
+            registry,
+        }
+    }
+
+    /// The requests of a host that no instance has answered.
+    pub(super) fn unserved(&self, host: &str) -> Requests {
+        Requests::new(&self.registry, host, "")
+    }
+
+    pub(super) fn service(&self, service: &str) -> ServiceMetrics {
+        let labels = [("service", service)];
+        ServiceMetrics {
+            durations: self.registry.histogram(
+                "tricot_request_duration_seconds",
+                "From a request's head to the end of its answer.",
+                &labels,
+                SECONDS,
+            ),
+            in_flight: self.registry.gauge(
+                "tricot_requests_in_flight",
+                "Requests sent to an instance whose answer has not ended.",
+                &labels,
+            ),
+        }
+    }
+
+    pub(super) fn backend_error(&self, service: &str, node: &str, kind: &'static str) {
+        let labels = [("service", service), ("node", node), ("kind", kind)];
+        self.registry.counter("tricot_backend_errors_total", "Failures of instances.", &labels).inc();
+    }
+
+    /// Forgets services that are gone.
+    pub(super) fn retain_services(&self, lives: impl Fn(&str) -> bool) {
+        self.registry.forget(|_, labels| {
+            labels.get("service").is_some_and(|service| !service.is_empty() && !lives(service))
+        });
+    }
+
+    /// The gauge of open connections of a listener.
+    pub(super) fn connections(&self, listener: &str) -> Gauge {
+        self.registry.gauge("tricot_connections", "Open connections of clients.", &[("listener", listener)])
+    }
+}
+
+/// The metrics of one service.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceMetrics {
+    pub(super) durations: Histogram,
+    pub(super) in_flight: Gauge,
+}
+
+/// The requests of one rule's host to one service, by method and status.
+#[derive(Debug)]
+pub(super) struct Requests {
+    registry: Registry,
+    host: Arc<str>,
+    service: Arc<str>,
+    counters: Mutex<HashMap<(&'static str, u16), Counter>>,
+}
+
+impl Requests {
+    pub(super) fn new(registry: &Registry, host: &str, service: &str) -> Self {
+        let counters = Mutex::default();
+        Self { registry: registry.clone(), host: host.into(), service: service.into(), counters }
+    }
+
+    pub(super) fn count(&self, method: &Method, status: StatusCode) {
+        let method = known(method);
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = counters.entry((method, status.as_u16())).or_insert_with(|| {
+            let labels = [
+                ("host", &*self.host),
+                ("service", &*self.service),
+                ("code", status.as_str()),
+                ("method", method),
+            ];
+            self.registry.counter("tricot_requests_total", "Requests answered.", &labels)
+        });
+        counter.inc();
+    }
+}
+
+/// Methods come from clients, and labels must not.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        "QUERY" => "QUERY",
+        _ => "other",
+    }
+}

@@ -1,0 +1,311 @@
+//! Certificates for names that only a wildcard stands for: ordered when a client asks for one, if that is allowed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use http::Request;
+use http::Uri;
+use http::header::CACHE_CONTROL;
+use meshlib::BalanceLayer;
+use meshlib::BoxConnector;
+use meshlib::Error;
+use meshlib::Refusal;
+use meshlib::Session;
+use meshlib::TcpConnector;
+use meshlib::TimeoutLayer;
+use meshlib::To;
+use meshlib::http::Body;
+use meshlib::http::ClientLayer;
+use meshlib::resolve::Dns;
+use meshlib::store::KvStore;
+use meshlib::store::Read;
+use meshlib::store::StoreError;
+use meshlib::store::When;
+use meshlib::tls;
+use meshlib::tls::ClientTls;
+use meshlib::tls::ConnectTls;
+use meshlib::tls::TlsError;
+use meshlib::tls::TlsPolicy;
+use meshlib::tls::acme::Manager;
+use meshlib::tls::rustls::ClientConfig;
+use meshlib::tls::rustls::pki_types::ServerName;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time;
+use tokio::time::Instant;
+use tower::ServiceBuilder;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use super::route::Current;
+use super::tags::Host;
+
+/// Names that wait to be decided on. Further ones are noticed with their next client.
+const QUEUE: usize = 256;
+/// Questions at a time.
+const AT_A_TIME: usize = 16;
+/// How long an answer may take.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// How long an answer holds that does not say itself.
+const ALLOWED_FOR: Duration = Duration::from_secs(300);
+const DENIED_FOR: Duration = Duration::from_secs(60);
+/// Between which times an answer may say how long it holds.
+const HOLDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Most answers that are remembered.
+const MAX_REMEMBERED: usize = 10_000;
+/// New names in an hour, in the whole fleet, where nobody can be asked.
+const UNASKED_PER_HOUR: u64 = 20;
+
+/// Notices names that clients ask for. A clone is the same.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    names: mpsc::Sender<Arc<str>>,
+    current: Arc<Current>,
+    /// Whether certificates are public, so that names that are nobody's are not worth an order.
+    public: bool,
+}
+
+impl Wanted {
+    /// A client has asked for a name that has no certificate. True if one may be ordered for it.
+    pub(super) fn by_client(&self, name: &Arc<str>) -> bool {
+        let Some(routes) = self.current.get() else { return false };
+        if routes.on_demand.find(name, "/").next().is_none() || !self.is_fit(name) {
+            return false;
+        }
+        // A full queue is no reason to keep a client waiting.
+        self.names.try_send(Arc::clone(name)).is_ok()
+    }
+
+    fn is_fit(&self, name: &str) -> bool {
+        let reserved = [".local", ".internal", ".test"].iter().any(|suffix| name.ends_with(suffix));
+        Host::new(name).is_ok_and(|host| host.is_public_name()) && !(self.public && reserved)
+    }
+}
+
+/// Decides about names that clients have asked for.
+pub(super) struct OnDemand {
+    names: mpsc::Receiver<Arc<str>>,
+    current: Arc<Current>,
+    manager: Manager,
+    store: Arc<dyn KvStore>,
+    /// In front of keys.
+    prefix: String,
+    ask: Ask,
+    decided: HashMap<Arc<str>, Instant>,
+}
+
+/// What was decided about a name, and for how long that holds.
+struct Decided {
+    name: Arc<str>,
+    allowed: bool,
+    holds: Duration,
+}
+
+/// Where noticed names go, and what decides about them.
+pub(super) fn on_demand(
+    current: Arc<Current>,
+    manager: Manager,
+    store: Arc<dyn KvStore>,
+    prefix: &str,
+    roots: Arc<ClientConfig>,
+    public: bool,
+) -> (Wanted, OnDemand) {
+    let (tx, names) = mpsc::channel(QUEUE);
+    let wanted = Wanted { names: tx, current: Arc::clone(&current), public };
+    let ask = Ask::new(roots);
+    let decided = HashMap::new();
+    (wanted, OnDemand { names, current, manager, store, prefix: prefix.to_owned(), ask, decided })
+}
+
+impl OnDemand {
+    /// Decides until nobody notices names any more.
+    pub(super) async fn run(mut self) {
+        let mut asking: JoinSet<Decided> = JoinSet::new();
+        loop {
+            tokio::select! {
+                name = self.names.recv(), if asking.len() < AT_A_TIME => {
+                    let Some(name) = name else { return };
+                    self.decide(name, &mut asking).await;
+                }
+                Some(Ok(decided)) = asking.join_next() => self.settle(&decided),
+            }
+        }
+    }
+
+    async fn decide(&mut self, name: Arc<str>, asking: &mut JoinSet<Decided>) {
+        let now = Instant::now();
+        if self.decided.get(&name).is_some_and(|until| *until > now) {
+            return;
+        }
+        if self.decided.len() >= MAX_REMEMBERED {
+            self.decided.retain(|_, until| *until > now);
+        }
+        if self.decided.len() >= MAX_REMEMBERED {
+            return;
+        }
+        // What was stored meanwhile needs no permission.
+        if self.manager.certificates().find(&name).await.is_some() {
+            return;
+        }
+        let Some(routes) = self.current.get() else { return };
+        let Some(ask) = routes.on_demand.find(&name, "/").next().cloned() else { return };
+        // While it is decided on it is not decided on again.
+        self.decided.insert(Arc::clone(&name), now + ASK_WITHIN);
+        match ask {
+            Some(url) => {
+                let ask = self.ask.clone();
+                asking.spawn(async move { ask.about(name, &url).await });
+            }
+            None => {
+                let decided = match self.unasked().await {
+                    Ok(true) => {
+                        tracing::warn!(
+                            target: "tricot", %name,
+                            "a certificate is ordered for a name of a wildcard without asking anybody; \
+                             set tricot-on-demand-tls-ask to decide who gets one"
+                        );
+                        Decided { name, allowed: true, holds: ALLOWED_FOR }
+                    }
+                    Ok(false) => {
+                        tracing::warn!(
+                            target: "tricot", %name, limit = UNASKED_PER_HOUR,
+                            "no certificate for a name of a wildcard: this hour's limit is reached"
+                        );
+                        Decided { name, allowed: false, holds: DENIED_FOR }
+                    }
+                    Err(error) => {
+                        tracing::debug!(target: "tricot", %name, %error, "cannot count a name of a wildcard");
+                        Decided { name, allowed: false, holds: HOLDS.0 }
+                    }
+                };
+                self.settle(&decided);
+            }
+        }
+    }
+
+    fn settle(&mut self, decided: &Decided) {
+        self.decided.insert(Arc::clone(&decided.name), Instant::now() + decided.holds);
+        if decided.allowed
+            && let Err(error) = self.manager.request(&decided.name)
+        {
+            tracing::warn!(target: "tricot", name = %decided.name, %error, "no certificate for a name of a wildcard");
+        }
+    }
+
+    /// Counts one more name in this hour, in the store that all nodes share. False if there were enough.
+    async fn unasked(&self) -> Result<bool, StoreError> {
+        let hour =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 3600;
+        let key = format!("{}on_demand/{hour}", self.prefix);
+        loop {
+            let counted = self.store.get(&key, Read::Latest).await?;
+            let count =
+                counted.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok());
+            let count: u64 = count.unwrap_or(0);
+            if count >= UNASKED_PER_HOUR {
+                return Ok(false);
+            }
+            let when = counted.map_or(When::Absent, |entry| When::Version(entry.version));
+            if self.store.put(&key, (count + 1).to_string().into(), when).await? {
+                // The hour before this one is of no use any more.
+                let before = format!("{}on_demand/{}", self.prefix, hour - 1);
+                let _ = self.store.delete(&before, When::Always).await;
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for OnDemand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OnDemand").field("decided", &self.decided.len()).finish_non_exhaustive()
+    }
+}
+
+/// Asks whether a name may have a certificate.
+#[derive(Clone)]
+struct Ask {
+    client: BoxCloneSyncService<Request<Body>, http::Response<Body>, Error>,
+}
+
+impl Ask {
+    fn new(roots: Arc<ClientConfig>) -> Self {
+        let target = |request: &Request<Body>| {
+            let host = request.uri().host().ok_or(Error::Refused(Refusal::NoDestination))?;
+            let tls = request.uri().scheme_str() == Some("https");
+            let port = request.uri().port_u16().unwrap_or(if tls { 443 } else { 80 });
+            Ok(format!("{host}:{port}"))
+        };
+        let connector: BoxConnector = BoxConnector::new(
+            ServiceBuilder::new().layer(TimeoutLayer::connect(ASK_WITHIN)).service(TcpConnector::default()),
+        );
+        let client = ServiceBuilder::new()
+            .layer(BalanceLayer::by(Dns::every(Duration::from_secs(60)), target))
+            .layer(ClientLayer::new().tls(Named(roots)))
+            .service(connector);
+        Self { client: BoxCloneSyncService::new(client) }
+    }
+
+    async fn about(&self, name: Arc<str>, url: &Uri) -> Decided {
+        match time::timeout(ASK_WITHIN, self.get(&name, url)).await {
+            Ok(Ok((allowed, holds))) => {
+                tracing::info!(target: "tricot", %name, allowed, "asked whether a name of a wildcard may have a certificate");
+                Decided { name, allowed, holds }
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(target: "tricot", %name, %url, error = %error.chain(), "cannot ask about a name of a wildcard");
+                Decided { name, allowed: false, holds: DENIED_FOR }
+            }
+            Err(_) => {
+                tracing::warn!(target: "tricot", %name, %url, within = ?ASK_WITHIN, "no answer about a name of a wildcard");
+                Decided { name, allowed: false, holds: DENIED_FOR }
+            }
+        }
+    }
+
+    async fn get(&self, name: &str, url: &Uri) -> Result<(bool, Duration), Error> {
+        let separator = if url.query().is_some() { '&' } else { '?' };
+        let request = Request::get(format!("{url}{separator}domain={name}"))
+            .header(http::header::USER_AGENT, concat!("tricot/", env!("CARGO_PKG_VERSION")));
+        let mut request = request.body(Body::empty()).map_err(|error| Error::Other(error.into()))?;
+        // By the endpoint alone a policy could not tell whom to expect.
+        if let Some(host) = url.host().filter(|_| url.scheme_str() == Some("https")) {
+            request.extensions_mut().insert(Session::default().with_server_name(host));
+        }
+        let answer = self.client.clone().oneshot(request).await?;
+        let allowed = answer.status().is_success();
+        let says = answer.headers().get(CACHE_CONTROL).and_then(|it| it.to_str().ok()).and_then(max_age);
+        let usual = if allowed { ALLOWED_FOR } else { DENIED_FOR };
+        Ok((allowed, says.unwrap_or(usual).clamp(HOLDS.0, HOLDS.1)))
+    }
+}
+
+fn max_age(cache_control: &str) -> Option<Duration> {
+    let mut directives = cache_control.split(',').map(str::trim);
+    let seconds = directives.find_map(|directive| directive.strip_prefix("max-age="))?;
+    Some(Duration::from_secs(seconds.parse().ok()?))
+}
+
+/// TLS where a server name was set.
+struct Named(Arc<ClientConfig>);
+
+impl TlsPolicy for Named {
+    fn connect(&self, to: &To<Session>) -> ConnectTls {
+        let Some(name) = &to.request.server_name else { return ConnectTls::Plaintext };
+        match ServerName::try_from(name.to_string()) {
+            Ok(name) => ConnectTls::Required(ClientTls::new(Arc::clone(&self.0), name)),
+            Err(_) => ConnectTls::Refuse,
+        }
+    }
+}
+
+/// Trust in the authorities of the system, for those who are asked over HTTPS.
+///
+/// # Errors
+///
+/// If the system has none.
+pub(super) fn system_trust() -> Result<Arc<ClientConfig>, TlsError> {
+    Ok(Arc::new(tls::client_config(tls::provider(), tls::native_roots()?)?))
+}

@@ -1,0 +1,207 @@
+//! From a request to the instance that answers it.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::header::LOCATION;
+use http::uri::PathAndQuery;
+use hyper::ext::Protocol;
+use meshlib::Error;
+use meshlib::balance::Replay;
+use meshlib::http::Accepted;
+use meshlib::http::Body;
+use tokio::sync::Notify;
+use tokio::time;
+use tower::Service;
+use tower::ServiceExt;
+
+use super::group::Group;
+use super::host;
+use super::metrics::Metrics;
+use super::page::Refused;
+use super::send::Send;
+use super::table::Routes;
+use super::table::Rule;
+use super::tags::Redirect;
+
+/// How long a request waits for the first table.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// The table in force.
+#[derive(Debug, Default)]
+pub(super) struct Current {
+    routes: ArcSwapOption<Routes>,
+    first: Notify,
+}
+
+impl Current {
+    pub(super) fn set(&self, routes: Arc<Routes>) {
+        self.routes.store(Some(routes));
+        self.first.notify_waiters();
+    }
+
+    /// The table; nothing before Consul has answered.
+    pub(super) fn get(&self) -> Option<Arc<Routes>> {
+        self.routes.load_full()
+    }
+
+    /// The table, once there is one; nothing if that takes too long.
+    async fn wait(&self) -> Option<Arc<Routes>> {
+        if let Some(routes) = self.get() {
+            return Some(routes);
+        }
+        let first = async {
+            loop {
+                let set = self.first.notified();
+                tokio::pin!(set);
+                set.as_mut().enable();
+                if let Some(routes) = self.get() {
+                    return routes;
+                }
+                set.await;
+            }
+        };
+        time::timeout(FIRST, first).await.ok()
+    }
+}
+
+/// Says whether two names are served with the same certificate.
+pub(super) trait SameCertificate: std::fmt::Debug + std::marker::Send + Sync {
+    fn same(&self, one: &str, other: &str) -> bool;
+}
+
+/// Finds what a request is for.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    current: Arc<Current>,
+    certificates: Arc<dyn SameCertificate>,
+    send: Send,
+    metrics: Metrics,
+}
+
+impl Route {
+    pub(super) fn new(
+        current: Arc<Current>,
+        certificates: Arc<dyn SameCertificate>,
+        send: Send,
+        metrics: Metrics,
+    ) -> Self {
+        Self { current, certificates, send, metrics }
+    }
+
+    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Refused> {
+        let tunnels = request.extensions().get::<Protocol>().is_some();
+        if *request.method() == Method::TRACE || (*request.method() == Method::CONNECT && !tunnels) {
+            return Err(Refused::Method);
+        }
+        let routes = self.current.wait().await.ok_or(Refused::NotReady)?;
+        let host = host::of(&request).unwrap_or_default();
+        let shown = request.extensions().get::<Accepted>().and_then(|it| it.session().server_name.clone());
+        if let Some(shown) = shown {
+            let name = host::name(host);
+            if *shown != *name && !self.certificates.same(&shown, &name) {
+                return Err(Refused::Misdirected);
+            }
+        }
+        // A count more, so that the path lives longer than the request.
+        let target = request.uri().path_and_query().cloned();
+        let path = target.as_ref().map_or("/", PathAndQuery::path);
+        let mut found = routes.table.find(host, path);
+        let mut none_usable = false;
+        let mut next = usable(&mut found, &mut none_usable);
+        if next.is_none() {
+            self.metrics.no_route.inc();
+            return Err(if none_usable { Refused::NoneUsable } else { Refused::NoRule });
+        }
+        let mut request = Some(request);
+        let mut failure = None;
+        while let (Some(rule), Some(mut this)) = (next, request.take()) {
+            let group = match rule {
+                Rule::Redirect(redirect) => {
+                    self.metrics.redirects.inc();
+                    return Ok(redirected(redirect, target.as_ref()));
+                }
+                Rule::Proxy(group) => group,
+            };
+            next = usable(&mut found, &mut none_usable);
+            // To be sent elsewhere, should nobody here take it.
+            request = next.and_then(|_| this.replay());
+            match group.balance(self.send.clone()).oneshot(this).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_retryable() || matches!(error, Error::Unavailable { .. }) => {
+                    if request.is_some() {
+                        self.metrics.retries.inc();
+                    }
+                    tracing::debug!(target: "tricot", rule = %group.name, error = %error.chain(), "nobody there takes the request");
+                    failure = Some(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(failure.map_or(Refused::NoneUsable, Refused::Failed))
+    }
+}
+
+/// The next rule that can do something with a request.
+fn usable<'t>(found: &mut impl Iterator<Item = &'t Rule>, none_usable: &mut bool) -> Option<&'t Rule> {
+    found.find(|rule| match rule {
+        Rule::Redirect(_) => true,
+        Rule::Proxy(group) => {
+            let usable = Group::is_usable(group);
+            *none_usable |= !usable;
+            usable
+        }
+    })
+}
+
+/// The answer that sends a client elsewhere, with what came after the prefix.
+fn redirected(redirect: &Redirect, target: Option<&PathAndQuery>) -> Response<Body> {
+    let rest = target.map_or("/", PathAndQuery::as_str);
+    let rest = rest.strip_prefix(&*redirect.from_path).unwrap_or(rest);
+    let mut location = format!("https://{}{}", redirect.to_host, redirect.to_path);
+    if !rest.starts_with(['/', '?']) && !rest.is_empty() && !location.ends_with('/') {
+        location.push('/');
+    }
+    location.push_str(rest.strip_prefix('/').filter(|_| location.ends_with('/')).unwrap_or(rest));
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = redirect.status;
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer
+}
+
+impl Service<Request<Body>> for Route {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let route = self.clone();
+        Box::pin(async move {
+            match route.answer(request).await {
+                Ok(answer) => Ok(answer),
+                Err(Refused::Failed(error)) => Err(error),
+                // The service around this one makes a page of it.
+                Err(refused) => {
+                    let mut answer = Response::new(Body::empty());
+                    *answer.status_mut() = refused.status();
+                    answer.extensions_mut().insert(Arc::new(refused));
+                    Ok(answer)
+                }
+            }
+        })
+    }
+}

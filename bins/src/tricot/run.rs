@@ -1,0 +1,491 @@
+//! Putting the parts together, and running them until a signal.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshlib::BoxConnector;
+use meshlib::Drain;
+use meshlib::Listener;
+use meshlib::Server;
+use meshlib::TcpConnector;
+use meshlib::TimeoutLayer;
+use meshlib::TlsLayer;
+use meshlib::http::ALPN;
+use meshlib::http::ClientLayer;
+use meshlib::http::CompressLayer;
+use meshlib::http::Forwarded;
+use meshlib::http::HeadersLayer;
+use meshlib::http::HttpServer;
+use meshlib::http::PoolOptions;
+use meshlib::http::ServerOptions;
+use meshlib::http::UpgradeLayer;
+use meshlib::http::route::Paths;
+use meshlib::store::KvStore;
+use meshlib::tls;
+use meshlib::tls::acme::AcmeOptions;
+use meshlib::tls::acme::ChallengeKind;
+use meshlib::tls::acme::ExternalAccount;
+use meshlib::tls::acme::Manager;
+use meshlib::tls::rustls::ClientConfig;
+use meshlib::tls::rustls::RootCertStore;
+use meshlib_consul::Config;
+use meshlib_consul::Consul;
+use meshlib_consul::ConsulKv;
+use meshlib_consul::Status;
+use meshlib_consul::TlsOptions;
+use meshlib_consul::Verify;
+use sd_notify::NotifyState;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time;
+use tower::Layer;
+use tower::ServiceBuilder;
+use tower::util::option_layer;
+
+use super::access::Access;
+use super::admin;
+use super::admin::Shown;
+use super::args::Challenge;
+use super::args::ConsulAddress;
+use super::args::Health;
+use super::args::PathMatch;
+use super::args::Settings;
+use super::args::Token;
+use super::backend::Own;
+use super::discovery;
+use super::discovery::Discovery;
+use super::discovery::For;
+use super::group::Spreading;
+use super::metrics::Metrics;
+use super::observer::Listening;
+use super::observer::Orders;
+use super::on_demand;
+use super::on_demand::on_demand;
+use super::plain::ToHttps;
+use super::policy::Inbound;
+use super::policy::Outbound;
+use super::route::Current;
+use super::route::Route;
+use super::send::Client;
+use super::send::Send;
+use super::sockets::Bound;
+use super::sockets::Sockets;
+use super::table::Builder;
+use crate::log;
+use crate::workers;
+use crate::workers::Job;
+use crate::workers::Workers;
+
+/// Most idle connections to one instance, of one worker.
+const MAX_IDLE: usize = 256;
+/// Most connections to the admin address; the oldest ends for one more.
+const ADMIN_CONNECTIONS: usize = 64;
+/// How long what runs beside the requests may take to end: locks are given back.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+///
+/// What keeps it from starting or from going on.
+pub(super) async fn run(settings: Settings) -> Result<(), String> {
+    let mut signals =
+        Signals::install().map_err(|error| format!("cannot install signal handlers: {error}"))?;
+    let workers = workers::usual();
+    let sockets = Sockets::open(&settings.listen, workers)?;
+    let parts = Parts::new(&settings)?;
+    let drain = Drain::new();
+    let mut tasks = JoinSet::new();
+
+    let (wanted, deciding) = on_demand(
+        Arc::clone(&parts.current),
+        parts.manager.clone(),
+        Arc::clone(&parts.store),
+        "",
+        parts.asking.clone(),
+        settings.acme.directory.is_lets_encrypt(),
+    );
+    let clients: Vec<Client> = (0..workers).map(|_| parts.client(&settings)).collect();
+    let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
+    let public = settings.listen.https_public_port.or_else(|| sockets.https.first().map(|it| it.addr.port()));
+    let plain = ToHttps::new(public.unwrap_or(443), parts.metrics.redirects.clone());
+    for Bound { addr, sockets } in sockets.http {
+        tracing::info!(target: "tricot", %addr, "listening for HTTP");
+        for (jobs, socket) in jobs.iter_mut().zip(sockets) {
+            let service = HttpServer::new(parts.manager.challenges().layer(plain.clone()));
+            jobs.push(server("HTTP", socket, service, &drain, Listening::new(&parts.metrics, "http")));
+        }
+    }
+    let inbound = Arc::new(parts.inbound(&settings, wanted)?);
+    for Bound { addr, sockets } in sockets.https {
+        tracing::info!(target: "tricot", %addr, "listening for HTTPS");
+        for ((jobs, socket), client) in jobs.iter_mut().zip(sockets).zip(&clients) {
+            let observer = Listening::new(&parts.metrics, "https");
+            let service = ServiceBuilder::new()
+                .layer(TlsLayer::new(Arc::clone(&inbound)).observe(Arc::new(observer.clone())))
+                .layer(observer.handshakes())
+                .service(parts.proxy(&settings, client.clone()));
+            jobs.push(server("HTTPS", socket, service, &drain, observer));
+        }
+    }
+
+    let (own_tx, own) = watch::channel(parts.spreading(&settings).own);
+    let node = settings.consul.node_name.as_deref().map(Arc::from);
+    tasks.spawn(discovery::follow_own(parts.consul.clone(), node, own_tx));
+    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, clients));
+    tasks.spawn(discovery.run());
+    tasks.spawn(deciding.run());
+    // Locks of orders are given back before the program ends.
+    let ordering = Drain::new();
+    tasks.spawn({
+        let (manager, draining) = (parts.manager.clone(), ordering.draining());
+        async move { manager.run(draining).await }
+    });
+    let admin_drain = Drain::new();
+    if let Some(socket) = sockets.metrics {
+        let server = admin_server(socket, &parts, &drain, admin_drain.clone())?;
+        tasks.spawn(server);
+    }
+
+    let running = Workers::start(jobs).map_err(|error| format!("cannot start a thread: {error}"))?;
+    notify(&[NotifyState::Ready]);
+    let result = until_ended(running, &drain, settings.shutdown_grace, &mut signals, &parts).await;
+    ordering.start();
+    // Whatever it is, it is not worth waiting for much longer.
+    if time::timeout(LAST_WORK, ordering.finish(LAST_WORK)).await.is_err() {
+        tracing::debug!(target: "tricot", "orders for certificates were given up");
+    }
+    admin_drain.finish(Duration::from_millis(200)).await;
+    tasks.shutdown().await;
+    result
+}
+
+/// What all workers share.
+struct Parts {
+    consul: Consul,
+    store: Arc<dyn KvStore>,
+    manager: Manager,
+    current: Arc<Current>,
+    metrics: Metrics,
+    shown: Arc<Shown>,
+    asking: Arc<ClientConfig>,
+    outbound: Arc<Outbound>,
+    token: Option<Token>,
+}
+
+impl Parts {
+    fn new(settings: &Settings) -> Result<Self, String> {
+        let metrics = Metrics::new();
+        let consul = Consul::new(consul_config(settings)?).map_err(|error| log::chain(&error))?;
+        let store: Arc<dyn KvStore> = Arc::new(ConsulKv::new(consul.clone(), &*settings.consul.kv_prefix));
+        let asking = on_demand::system_trust().or_else(|error| {
+            // Needed only for those who are asked over HTTPS.
+            tracing::debug!(target: "tricot", %error, "no certificate authority is trusted");
+            tls::client_config(tls::provider(), RootCertStore::empty()).map(Arc::new)
+        });
+        let asking = asking.map_err(|error| error.to_string())?;
+        let manager = Manager::new(Arc::clone(&store), acme_options(settings, &asking, &metrics)?);
+        Ok(Self {
+            manager: manager.map_err(|error| log::chain(&error))?,
+            consul,
+            store,
+            current: Arc::default(),
+            metrics,
+            shown: Arc::default(),
+            asking,
+            outbound: Arc::new(Outbound::new()),
+            token: settings.consul.token.clone(),
+        })
+    }
+
+    fn client(&self, settings: &Settings) -> Client {
+        let pool =
+            PoolOptions::default().with_idle_timeout(settings.proxy.idle_timeout).with_max_idle(MAX_IDLE);
+        let connector = TimeoutLayer::connect(settings.proxy.connect_timeout).layer(TcpConnector::default());
+        let tls = TlsLayer::new(Arc::clone(&self.outbound)).handshake_within(settings.proxy.connect_timeout);
+        ClientLayer::new().tls_layer(tls).pool(pool).layer(BoxConnector::new(connector))
+    }
+
+    fn inbound(&self, settings: &Settings, wanted: on_demand::Wanted) -> Result<Inbound, String> {
+        let certs = self.manager.certificates();
+        let tickets = tls::tickets().map_err(|error| error.to_string())?;
+        let config = tls::server_config(tls::provider(), certs.clone(), Some(tickets));
+        let mut config = config.map_err(|error| error.to_string())?;
+        config.alpn_protocols = ALPN.map(Vec::from).into();
+        Ok(Inbound::new(certs, Arc::new(config), wanted, settings.acme.on_demand_wait))
+    }
+
+    /// From requests of clients to answers of instances.
+    fn proxy(
+        &self,
+        settings: &Settings,
+        client: Client,
+    ) -> impl tower::Service<
+        meshlib::Conn,
+        Response = (),
+        Error = meshlib::Error,
+        Future = impl Future<Output = Result<(), meshlib::Error>> + std::marker::Send,
+    > + Clone
+    + std::marker::Send
+    + 'static {
+        let send = Send::new(client, self.metrics.clone(), settings.proxy.response_timeout);
+        let route =
+            Route::new(Arc::clone(&self.current), self.manager.certificates(), send, self.metrics.clone());
+        let mut headers = HeadersLayer::new();
+        if settings.proxy.forwarded == super::args::Forwarded::Rfc7239 {
+            headers = headers.forwarded(Forwarded::Rfc7239);
+        }
+        if !settings.listen.trusted_proxies.is_empty() {
+            let networks = settings.listen.trusted_proxies.clone();
+            headers = headers.trusting(move |ip| networks.iter().any(|network| network.contains(&ip)));
+        }
+        let compress = settings.proxy.compression.clone().map(CompressLayer::new);
+        let service = ServiceBuilder::new()
+            .layer(option_layer(compress))
+            .layer(headers)
+            .layer(UpgradeLayer::new())
+            .service(route);
+        let service = Access::new(service, settings.access_log, &self.metrics);
+        let options = ServerOptions::default().with_max_fields(128).with_date(false);
+        HttpServer::with_options(service, options)
+    }
+
+    fn spreading(&self, settings: &Settings) -> Spreading {
+        let own = Own { node: settings.consul.node_name.as_deref().map(Arc::from), site: None };
+        Spreading { balancing: settings.proxy.balancing, own }
+    }
+
+    fn discovery(&self, settings: &Settings, clients: Vec<Client>) -> For {
+        let statuses = match settings.proxy.health {
+            Health::Passing => vec![Status::Passing],
+            Health::PassingAndWarning => vec![Status::Passing, Status::Warning],
+        };
+        let paths = match settings.proxy.path_match {
+            PathMatch::Prefix => Paths::Bytes,
+            PathMatch::Segment => Paths::Segments,
+        };
+        let ask = settings.acme.ask.clone();
+        let builder = Builder::new(self.spreading(settings), statuses, paths, ask, self.metrics.clone());
+        For {
+            builder,
+            current: Arc::clone(&self.current),
+            manager: self.manager.clone(),
+            metrics: self.metrics.clone(),
+            shown: Arc::clone(&self.shown),
+            clients,
+            dump: settings.config_dump.clone(),
+        }
+    }
+
+    /// Reads what is not followed by itself again.
+    fn reload(&self) {
+        if let Some(Token::File { path, .. }) = &self.token {
+            match Token::read(path) {
+                Ok(token) => {
+                    let token = meshlib_consul::Token::new(token.secret().expose().as_str());
+                    match self.consul.set_token(&token) {
+                        Ok(()) => {
+                            tracing::info!(target: "tricot", path = %path.display(), "token for Consul read again")
+                        }
+                        Err(error) => {
+                            tracing::error!(target: "tricot", %error, "the token for Consul stays as it is")
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(target: "tricot", %error, "the token for Consul stays as it is")
+                }
+            }
+        }
+    }
+}
+
+fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
+where
+    S: tower::Service<
+            meshlib::Conn,
+            Error = meshlib::Error,
+            Future: std::marker::Send,
+            Response: std::marker::Send,
+        > + Clone
+        + std::marker::Send
+        + 'static,
+{
+    let drain = drain.clone();
+    Job::new(format!("the {name} server"), async move {
+        let server = Server::from_listener(Listener::from_std(socket)?).observe(Arc::new(observer));
+        server.serve(service, drain).await
+    })
+}
+
+fn admin_server(
+    socket: TcpListener,
+    parts: &Parts,
+    drain: &Drain,
+    admin_drain: Drain,
+) -> Result<impl Future<Output = ()> + use<>, String> {
+    let failed = |error: io::Error| format!("cannot serve metrics: {error}");
+    let pages = admin::pages(
+        parts.metrics.clone(),
+        parts.manager.clone(),
+        Arc::clone(&parts.current),
+        Arc::clone(&parts.shown),
+        drain.draining(),
+    );
+    let addr = socket.local_addr().map_err(failed)?;
+    let listener = Listener::from_std(socket).map_err(failed)?;
+    tracing::info!(target: "tricot", %addr, "listening for metrics");
+    Ok(async move {
+        let server = Server::from_listener(listener).evict_beyond(ADMIN_CONNECTIONS);
+        if let Err(error) = server.serve(HttpServer::new(pages), admin_drain).await {
+            tracing::error!(target: "tricot", %error, "metrics are not served any more");
+        }
+    })
+}
+
+/// Waits until all workers have ended. A signal, and the first that fails, start the drain.
+async fn until_ended(
+    mut workers: Workers,
+    drain: &Drain,
+    grace: Duration,
+    signals: &mut Signals,
+    parts: &Parts,
+) -> Result<(), String> {
+    let mut failure = None;
+    loop {
+        tokio::select! {
+            failed = workers.failure() => match failed {
+                None => return failure.map_or(Ok(()), Err),
+                Some(error) => {
+                    let error = log::chain(&error);
+                    tracing::error!(target: "tricot", error, "draining");
+                    failure.get_or_insert(error);
+                }
+            },
+            signal = signals.next() => {
+                let Some(signal) = signal else {
+                    parts.reload();
+                    continue;
+                };
+                if drain.is_started() {
+                    return Err(format!("a second signal ({signal}): exiting at once"));
+                }
+                tracing::info!(target: "tricot", signal, ?grace, "draining");
+            }
+        }
+        if !drain.is_started() {
+            notify(&[NotifyState::Stopping]);
+            drain.start();
+            let drain = drain.clone();
+            tokio::spawn(async move { drain.finish(grace).await });
+        }
+    }
+}
+
+/// Tells the service manager, if there is one that listens.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(target: "tricot", %error, "the service manager was not told");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal: one that ends the program, or nothing for HUP.
+    async fn next(&mut self) -> Option<&'static str> {
+        tokio::select! {
+            _ = self.terminate.recv() => Some("TERM"),
+            _ = self.interrupt.recv() => Some("INT"),
+            _ = self.hang_up.recv() => None,
+        }
+    }
+}
+
+fn consul_config(settings: &Settings) -> Result<Config, String> {
+    let consul = &settings.consul;
+    let address = match &consul.address {
+        ConsulAddress::Url(url) => url.to_string(),
+        ConsulAddress::Unix(path) => format!("unix://{}", path.display()),
+    };
+    let mut tls = TlsOptions::new();
+    if let Some(ca) = &consul.ca_cert {
+        tls = tls.with_ca_file(ca);
+    }
+    if let Some(client) = &consul.client_cert {
+        tls = tls.with_certificate(&client.cert, &client.key);
+    }
+    if consul.skip_verify {
+        tls = tls.with_verify(Verify::Nothing);
+    }
+    let token = consul.token.as_ref();
+    let token = token.map(|token| meshlib_consul::Token::new(token.secret().expose().as_str()));
+    let mut config = Config::new(address).with_token(token).with_tls(tls);
+    if let Some(datacenter) = &consul.datacenter {
+        config = config.with_datacenter(&**datacenter);
+    }
+    Ok(config)
+}
+
+fn acme_options(
+    settings: &Settings,
+    asking: &Arc<ClientConfig>,
+    metrics: &Metrics,
+) -> Result<AcmeOptions, String> {
+    let acme = &settings.acme;
+    let trust = match &acme.ca_cert {
+        Some(path) => Arc::new(trust(path)?),
+        None => Arc::clone(asking),
+    };
+    let kinds = acme.challenges.iter().map(|challenge| match challenge {
+        Challenge::Http01 => ChallengeKind::Http01,
+        Challenge::TlsAlpn01 => ChallengeKind::TlsAlpn01,
+    });
+    let node = settings.consul.node_name.as_deref().unwrap_or("tricot");
+    let mut options = AcmeOptions::new(trust)
+        .with_directory(acme.directory.url())
+        .with_challenges(kinds)
+        .with_lock_ttl(acme.lock_ttl)
+        .with_preload(acme.warmup)
+        .with_self_signed_name("tricot")
+        .with_node(node)
+        .with_observer(Arc::new(Orders::new(metrics)));
+    if let Some(email) = &acme.email {
+        options = options.with_contact(&**email);
+    }
+    if let Some(profile) = &acme.profile {
+        options = options.with_profile(&**profile);
+    }
+    if let Some(account) = &acme.external_account {
+        let account = ExternalAccount::from_key(&*account.kid, account.hmac_key.expose().as_slice());
+        options = options.with_external_account(account);
+    }
+    Ok(options)
+}
+
+/// Trust in the authorities of a file.
+fn trust(path: &Path) -> Result<ClientConfig, String> {
+    let failed = |error: &dyn std::error::Error| format!("TRICOT_ACME_CA_CERT: {}", log::chain(error));
+    let trusted = tls::pem::authorities([path.to_owned()]).map_err(|error| failed(&error))?;
+    let mut roots = RootCertStore::empty();
+    roots.extend(trusted.roots);
+    tls::client_config(tls::provider(), roots).map_err(|error| failed(&error))
+}

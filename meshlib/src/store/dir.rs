@@ -325,7 +325,7 @@ impl Dir {
         let values = self.path.join("values");
         // Folders above the last part of the prefix are whole parts.
         let (folder, _) = prefix.rsplit_once('/').unwrap_or_default();
-        let start = if folder.is_empty() { values.clone() } else { values.join(key::folder(folder)?) };
+        let start = if folder.is_empty() { values } else { values.join(key::folder(folder)?) };
         let mut found = Vec::new();
         let mut folders = vec![(start, folder.to_owned())];
         while let Some((folder, parts)) = folders.pop() {

@@ -136,6 +136,9 @@ pub use view::NameView;
 const CHALLENGE_MISSING: Duration = Duration::from_secs(1);
 /// How long a certificate counts as not there. What another node stores is announced.
 const CERT_MISSING: Duration = Duration::from_secs(10);
+/// Most certificates a second that are looked for in the store because a client asked for their names. Strangers ask for
+/// any name.
+const CERT_READS: usize = 100;
 
 /// Sees to it that names have certificates. A clone is the same manager.
 #[derive(Clone)]
@@ -182,7 +185,7 @@ impl Manager {
         let self_signed = self_signed.ok_or(AcmeError::Key)?;
         let layout = Arc::new(Layout::new(&options.prefix, &options.directory));
         let placed = Arc::new(Lookup::new(Arc::clone(&store), CHALLENGE_MISSING));
-        let stored = Lookup::new(Arc::clone(&store), CERT_MISSING);
+        let stored = Lookup::new(Arc::clone(&store), CERT_MISSING).with_most_per_second(CERT_READS);
         let certs = AcmeCerts::new(&options, self_signed, stored, Arc::clone(&placed), Arc::clone(&layout));
         let client = Client::new(&options);
         Ok(Self {

@@ -12,3 +12,4 @@ mod refused;
 mod renew;
 mod rig;
 mod stored;
+mod suggested;

@@ -84,6 +84,11 @@ impl Rig {
         self.node_with(FIRST, self.options()).await
     }
 
+    /// A node with a store of its own.
+    pub(crate) async fn node_on(&self, store: impl KvStore) -> Node {
+        Node::start(Arc::new(store), (FIRST, self.http), (FIRST, self.https), self.options()).await
+    }
+
     pub(crate) async fn node_with(&self, ip: IpAddr, options: AcmeOptions) -> Node {
         Node::start(Arc::new(self.store.clone()), (ip, self.http), (ip, self.https), options).await
     }

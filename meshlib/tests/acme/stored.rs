@@ -115,6 +115,12 @@ async fn without_preloading_only_what_is_asked_for_is_in_memory() {
 
 #[tokio::test]
 async fn certificates_that_nobody_wants_go_long_after_they_expired() {
+    for preload in [true, false] {
+        old_ones_go(preload).await;
+    }
+}
+
+async fn old_ones_go(preload: bool) {
     let Some(rig) = Rig::start().await else { return };
     let (folder, ca, now) = (folder(&rig).await, TestCa::new(), SystemTime::now());
     for (name, ago) in [("old.example.test", 31), ("recent.example.test", 29), ("needed.example.test", 31)] {
@@ -124,8 +130,7 @@ async fn certificates_that_nobody_wants_go_long_after_they_expired() {
     }
     rig.pebble.servfail("needed.example.test").await;
 
-    // Without preloading, the first listing deletes.
-    let node = rig.node_with(FIRST, rig.options().with_preload(false)).await;
+    let node = rig.node_with(FIRST, rig.options().with_preload(preload)).await;
     node.manager.want(["needed.example.test"]).unwrap();
 
     let gone = async {
@@ -136,6 +141,31 @@ async fn certificates_that_nobody_wants_go_long_after_they_expired() {
     time::timeout(Duration::from_secs(10), gone).await.expect("the old one goes");
     assert!(rig.key("certs", "recent.example.test").await.is_some());
     assert!(rig.key("certs", "needed.example.test").await.is_some());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_node_with_a_directory_remembers_certificates_and_failures() {
+    use meshlib::store::DirStore;
+    use meshlib::tls::acme::NameState;
+
+    let Some(rig) = Rig::with(|options| options.with_blocked("blocked.example.test")).await else { return };
+    let (dir, roots) = (tempfile::tempdir().unwrap(), rig.pebble.issuing_roots().await);
+    let names = ["app.example.test", "blocked.example.test"];
+    let node = rig.node_on(DirStore::open(dir.path()).await.unwrap()).await;
+    node.manager.want(names).unwrap();
+    let leaf = node.proven(names[0], &roots).await;
+    assert_eq!(node.orders.failure(names[1]).await, "rejectedIdentifier");
+    node.stop().await;
+
+    let node = rig.node_on(DirStore::open(dir.path()).await.unwrap()).await;
+    node.manager.want(names).unwrap();
+    assert_eq!(node.proven(names[0], &roots).await, leaf);
+    until(|| (node.view(names[1]).state == NameState::BackingOff).then_some(())).await;
+    assert_eq!(node.orders.len(), 0);
+    node.stop().await;
+    let store = DirStore::open(dir.path()).await.unwrap();
+    assert!(!store.keys("").await.unwrap().iter().any(|key| key.contains("challenge")));
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub(super) struct Certificate {
     pub(super) id: Option<(Vec<u8>, Vec<u8>)>,
     /// Whether it was ordered because the authority suggested to.
     pub(super) suggested: bool,
+    /// When it was ordered, by the clock of the node that did so, which may go wrong.
+    pub(super) ordered: Option<SystemTime>,
 }
 
 /// How far a certificate's beginning may lie ahead: clocks differ.
@@ -96,7 +98,7 @@ impl Certificate {
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| Unusable::KeySyntax)?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(Unusable::Key)?;
         let (name, key) = (name.into(), Arc::new(key));
-        Ok(Self { name, key, not_before, not_after, fingerprint, id, suggested: false })
+        Ok(Self { name, key, not_before, not_after, fingerprint, id, suggested: false, ordered: None })
     }
 
     pub(super) fn lifetime(&self) -> Duration {

@@ -256,3 +256,77 @@ impl instant_acme::HttpClient for Recorded {
 fn is_object(json: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(json).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::drain::Drain;
+    use crate::error::Error;
+    use crate::http::HttpServer;
+    use crate::serve::Server;
+    use crate::test_util::TestCa;
+    use crate::tls::Terminate;
+    use crate::tls::TlsLayer;
+
+    /// A server that fails so often with 503, then answers with so many bytes; and how often it was asked.
+    async fn serving(failures: u32, bytes: usize) -> (Client, String, Arc<AtomicU32>) {
+        let (ca, asked) = (TestCa::new(), Arc::<AtomicU32>::default());
+        let service = tower::service_fn({
+            let asked = Arc::clone(&asked);
+            move |_: Request<Body>| {
+                let fails = asked.fetch_add(1, Ordering::SeqCst) < failures;
+                let mut response = Response::new(Body::from(vec![b'x'; bytes]));
+                if fails {
+                    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    response.headers_mut().insert(RETRY_AFTER, 0.into());
+                }
+                std::future::ready(Ok::<_, Error>(response))
+            }
+        });
+        let server = Server::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/dir", server.local_addr().port());
+        let policy = Terminate::new(ca.server_config(["localhost"]));
+        tokio::spawn(server.serve(TlsLayer::new(policy).layer(HttpServer::new(service)), Drain::new()));
+        (Client::new(&AcmeOptions::new(ca.client_config())), url, asked)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_is_asked_again() {
+        let (client, url, asked) = serving(2, 10).await;
+
+        assert_eq!(client.get(&url).await.unwrap().body().len(), 10);
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_goes_on_failing_is_left_alone() {
+        let (client, url, asked) = serving(u32::MAX, 10).await;
+
+        let error = client.get(&url).await.unwrap_err();
+        assert!(matches!(error, RequestError::Status(StatusCode::SERVICE_UNAVAILABLE)), "{error}");
+        assert_eq!(asked.load(Ordering::SeqCst), TRIES);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_collected() {
+        let (client, url, _) = serving(0, MAX_BYTES + 1).await;
+
+        let error = client.get(&url).await.unwrap_err();
+        assert!(matches!(error, RequestError::Body(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_in_plaintext_or_to_whom_is_not_trusted() {
+        let (client, url, asked) = serving(0, 10).await;
+        let (other, ..) = serving(0, 10).await;
+
+        let plain = url.replace("https", "http");
+        assert!(matches!(client.get(&plain).await, Err(RequestError::Url(_))));
+        assert!(matches!(client.get("/dir").await, Err(RequestError::Url(_))));
+        assert!(matches!(other.get(&url).await, Err(RequestError::Exchange(_))));
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+    }
+}

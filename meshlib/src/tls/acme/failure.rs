@@ -28,7 +28,7 @@ pub(super) enum Failure {
     TooSlow(Duration),
     #[error("the authority offers none of the allowed kinds of challenge")]
     NoChallenge,
-    #[error("the authority asks for an external account, and none is configured")]
+    #[error("the authority asks for an external account, and the option `external_account` names none")]
     ExternalAccount,
     #[error("what was issued cannot be used")]
     Unusable(#[source] super::certificate::Unusable),
@@ -94,7 +94,7 @@ impl Failure {
     pub(super) fn from_acme(error: instant_acme::Error, retry_after: Option<Duration>) -> Self {
         match error {
             instant_acme::Error::Api(problem) => Self::from_problem(&problem, retry_after),
-            instant_acme::Error::Timeout(_) => Self::TooSlow(Duration::ZERO),
+            instant_acme::Error::KeyRejected => Self::Account("its key is not one for P-256"),
             error => {
                 let error: tower::BoxError = error.into();
                 Self::Unreachable { detail: crate::error::Chain(&*error).to_string(), retry_after }

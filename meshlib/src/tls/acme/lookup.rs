@@ -33,6 +33,10 @@ pub(super) struct Lookup {
     /// Until when a key counts as not there.
     missing: Mutex<HashMap<Box<str>, Instant>>,
     missing_for: Duration,
+    /// Most reads in a second.
+    most: usize,
+    /// The second that is counted, and how many reads it has seen.
+    rate: Mutex<Option<(Instant, usize)>>,
     /// What this node has written itself.
     own: Mutex<HashMap<Box<str>, Bytes>>,
 }
@@ -44,8 +48,16 @@ impl Lookup {
             reads: Semaphore::new(MAX_READS),
             missing: Mutex::default(),
             missing_for,
+            most: usize::MAX,
+            rate: Mutex::default(),
             own: Mutex::default(),
         }
+    }
+
+    /// Reads at most so many keys in a second; for what is beyond them there is no value.
+    pub(super) fn with_most_per_second(mut self, most: usize) -> Self {
+        self.most = most;
+        self
     }
 
     /// The value of a key. Nothing if it has none, or the store does not say in time.
@@ -53,7 +65,7 @@ impl Lookup {
         if let Some(value) = lock(&self.own).get(key) {
             return Some(value.clone());
         }
-        if self.is_missing(key) {
+        if self.is_missing(key) || !self.may_read() {
             return None;
         }
         match time::timeout(WITHIN, self.read(key)).await {
@@ -84,6 +96,17 @@ impl Lookup {
             return Ok(Some(entry.value));
         }
         Ok(self.store.get(key, Read::Latest).await?.map(|entry| entry.value))
+    }
+
+    fn may_read(&self) -> bool {
+        let now = Instant::now();
+        let mut rate = lock(&self.rate);
+        let (_, reads) = match &mut *rate {
+            Some(counted) if now.duration_since(counted.0) < Duration::from_secs(1) => counted,
+            other => other.insert((now, 0)),
+        };
+        *reads = reads.saturating_add(1);
+        *reads <= self.most
     }
 
     /// Whether the key was not there a moment ago.

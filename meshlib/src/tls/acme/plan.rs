@@ -147,7 +147,7 @@ impl Plan {
         self.names.get_mut(name)
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = (&Arc<str>, &Name)> {
+    pub(super) fn names(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Name)> {
         self.names.iter()
     }
 

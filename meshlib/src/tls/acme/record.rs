@@ -36,6 +36,9 @@ pub(super) struct Stored {
     /// Whether it was ordered because the authority suggested to.
     #[serde(default)]
     pub(super) suggested: bool,
+    /// When it was ordered, by that node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ordered: Option<String>,
     #[serde(flatten)]
     pub(super) others: Map<String, Value>,
 }
@@ -67,6 +70,7 @@ impl Stored {
             directory: Some(directory.to_owned()),
             issued_by: Some(node.to_owned()),
             suggested: certificate.suggested,
+            ordered: certificate.ordered.map(clock::rfc3339),
             others: before.map(|before| before.others).unwrap_or_default(),
         }
     }

@@ -50,7 +50,12 @@ pub(super) struct Due {
 pub(super) fn due(certificate: &Certificate, suggestion: Option<&Suggestion>) -> Due {
     let lifetime = certificate.lifetime();
     let jitter = 0.95 + 0.1 * digest::fraction(&certificate.name);
-    let half = Due { at: certificate.not_before + lifetime.mul_f64(0.5 * jitter), suggested: false };
+    let mut half = certificate.not_before + lifetime.mul_f64(0.5 * jitter);
+    if let Some(ordered) = certificate.ordered {
+        // A clock that is ahead finds a certificate due that it has just got. It must not order without an end.
+        half = half.max(ordered + lifetime / 4).min(certificate.not_after);
+    }
+    let half = Due { at: half, suggested: false };
     let Some(suggestion) = suggestion else { return half };
     if !is_suggestible(certificate) || suggestion.fingerprint != certificate.fingerprint {
         return half;
@@ -110,6 +115,18 @@ mod tests {
             assert!(ends[0] >= lifetime.mul_f64(0.475) && ends[0] < lifetime.mul_f64(0.48), "{ends:?}");
             assert!(ends[1] <= lifetime.mul_f64(0.525) && ends[1] > lifetime.mul_f64(0.52), "{ends:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_does_not_order_again_and_again() {
+        let mut certificate = living(90 * DAY);
+
+        certificate.ordered = Some(certificate.not_before);
+        assert!(after(&certificate, None) > 42 * DAY, "a clock that is right makes no difference");
+        certificate.ordered = Some(certificate.not_before + 60 * DAY);
+        assert_eq!(after(&certificate, None), 60 * DAY + 90 * DAY / 4);
+        certificate.ordered = Some(certificate.not_before + 80 * DAY);
+        assert_eq!(after(&certificate, None), 90 * DAY, "what has expired is due");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::certificate::Certificate;
+use super::digest;
 use super::directory;
 use super::failure::Failure;
 use super::failure::Reaction;
@@ -35,6 +36,8 @@ use crate::store::When;
 const STORE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a certificate that was issued waits for a store to take it.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
+/// How much time there is for each name, when the authority is first asked about all of them.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The longest time between two looks at a lock that another node holds.
 const LOCK_LOOK: Duration = Duration::from_secs(15);
 
@@ -163,6 +166,7 @@ impl Shared {
     ) -> Result<Arc<Certificate>, Failure> {
         let Issued { mut certificate, cert_pem, key_pem } = issued;
         certificate.suggested = suggested;
+        certificate.ordered = Some(self.now());
         let by = (self.options.directory.as_str(), self.options.node.as_str());
         let stored = Stored::new(&certificate, (cert_pem, key_pem), by, before);
         let announcement = Announcement::new(&certificate);
@@ -221,7 +225,9 @@ impl Shared {
         }
         let asks = self.certs.certificate(name).is_some_and(|cert| renewal::is_suggestible(&cert));
         if asks && !plan.has_look(name) {
-            plan.set_look(name, Some(self.now()));
+            // All names at once when a node starts: ten a second.
+            let spread = LOOK_EVERY.mul_f64(plan.names().len() as f64 * digest::fraction(name));
+            plan.set_look(name, Some(self.now() + spread));
         }
         Phase::Rest(due.at)
     }

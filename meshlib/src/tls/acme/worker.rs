@@ -194,11 +194,12 @@ impl Shared {
         let prefix = self.layout.certificates();
         for key in self.store.keys(&prefix).await? {
             let Some(name) = key.strip_prefix(&prefix).and_then(super::names::host_name) else { continue };
-            let held = self.certs.certificate(&name);
-            if held.is_none() && self.options.preload {
-                self.plan().load(name.into());
+            if self.options.preload && self.certs.certificate(&name).is_none() {
+                self.load(&name).await?;
+                self.plan().touch(&name);
                 self.wake.notify_one();
-            } else if held.is_none_or(|held| self.is_over(held.not_after)) {
+            }
+            if self.certs.certificate(&name).is_none_or(|held| self.is_over(held.not_after)) {
                 self.delete_old(&name).await?;
             }
         }

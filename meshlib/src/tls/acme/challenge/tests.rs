@@ -167,6 +167,20 @@ async fn a_slow_store_is_asked_by_few_and_not_waited_for() {
     assert_eq!(store.most.load(Ordering::SeqCst), 50);
 }
 
+#[tokio::test(start_paused = true)]
+async fn so_many_keys_are_read_in_a_second() {
+    let store = Watched::new(10_000);
+    let lookup = Lookup::new(store.clone(), Duration::from_secs(10)).with_most_per_second(7);
+
+    for second in 1..3 {
+        for n in 0..100 {
+            assert!(lookup.value(&format!("certs/{second}.{n}")).await.is_none());
+        }
+        assert_eq!(store.reads.load(Ordering::SeqCst), 2 * 7 * second, "each is looked for twice");
+        time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_this_node_has_placed_needs_no_store() {
     let store = Watched::new(0);

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod catalog;
+mod cluster;
 mod kv;
 mod lock;
 mod rig;
+mod scale;
 mod service;
+mod transport;

@@ -28,10 +28,10 @@ impl Deref for ServiceTags {
     }
 }
 
-/// The tags of a service: those of all its instances.
+/// The tags of a service: those of all its instances, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Tags(#[serde(deserialize_with = "null_is_default")] Vec<Arc<str>>);
+pub struct Tags(#[serde(deserialize_with = "sorted")] Vec<Arc<str>>);
 
 impl Deref for Tags {
     type Target = [Arc<str>];
@@ -231,6 +231,13 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// Consul gives the union of all tags in another order each time.
+fn sorted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<str>>, D::Error> {
+    let mut tags: Vec<Arc<str>> = null_is_default(deserializer)?;
+    tags.sort_unstable();
+    Ok(tags)
+}
+
 fn base64_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
     STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom)
@@ -270,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn tags_may_be_null() {
+    fn tags_may_be_null_and_are_in_order() {
         let services: ServiceTags =
-            serde_json::from_str(r#"{"consul":[],"web":["a","b"],"x":null}"#).unwrap();
+            serde_json::from_str(r#"{"consul":[],"web":["b","a"],"x":null}"#).unwrap();
 
         assert_eq!(services["web"][..], ["a".into(), "b".into()]);
         assert!(services["x"].is_empty());

@@ -302,7 +302,8 @@ impl Following {
         self.catalog = level.degraded;
         if let Some(names) = level.value {
             let vanished = names.is_empty() && self.believed.as_ref().is_some_and(|names| !names.is_empty());
-            if vanished && self.consul.shared.hub.emptiness.is_suspicious(&self.consul).await {
+            if vanished && self.consul.shared.hub.emptiness.is_suspicious(&self.consul, Instant::now()).await
+            {
                 self.catalog = Some(Degraded::SuspiciousEmpty);
                 self.again = Some(Instant::now() + DOUBT);
                 return;

@@ -17,6 +17,9 @@ use crate::error::ConsulError;
 /// Time between the two reads that an empty catalog takes.
 const CONFIRM: Duration = Duration::from_secs(1);
 
+/// How long a suspicion holds without another look, so that whatever else has vanished need not wait for one.
+const SUSPECTED: Duration = Duration::from_secs(5);
+
 /// Tells whether everything has vanished from the catalog.
 ///
 /// Consul itself is always in it. Who sees nothing at all has lost the right to see it: Consul answers such a token with
@@ -28,13 +31,12 @@ pub(crate) struct Emptiness {
 }
 
 impl Emptiness {
-    /// Looks at what is in the catalog from now on, twice if it is empty. A look that fails proves nothing: that counts as
-    /// suspicious.
-    pub(crate) async fn is_suspicious(&self, consul: &Consul) -> bool {
-        let asked = Instant::now();
+    /// Looks at what is in the catalog since something vanished from it, twice if it is empty. A look that fails proves
+    /// nothing: that counts as suspicious.
+    pub(crate) async fn is_suspicious(&self, consul: &Consul, since: Instant) -> bool {
         let mut last = self.last.lock().await;
         if let Some((began, suspicious)) = *last
-            && began >= asked
+            && (began >= since || suspicious && began.elapsed() < SUSPECTED)
         {
             return suspicious;
         }

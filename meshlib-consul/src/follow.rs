@@ -148,7 +148,7 @@ impl Follow {
             }
             let absent = self.read.value.as_ref().is_some_and(Found::is_absent);
             self.watch.set_pause(if absent { ABSENT } else { Duration::ZERO });
-            if let Some(level) = self.guard.pass(&self.consul, &self.read).await {
+            if let Some(level) = self.guard.pass(&self.consul, &self.read, Instant::now()).await {
                 if let Some(found) = &level.value
                     && self.warned != found.skipped
                 {
@@ -185,11 +185,16 @@ impl Guard {
         self.again
     }
 
-    /// What to tell after something was read: nothing while what was read is doubted still.
-    pub(crate) async fn pass(&mut self, consul: &Consul, read: &Level<Found>) -> Option<Level<Found>> {
+    /// What to tell after something was read at this time: nothing while what was read is doubted still.
+    pub(crate) async fn pass(
+        &mut self,
+        consul: &Consul,
+        read: &Level<Found>,
+        at: Instant,
+    ) -> Option<Level<Found>> {
         let vanished = read.value.as_ref().is_some_and(Found::is_absent)
             && self.believed.as_ref().is_some_and(|found| !found.is_absent());
-        if vanished && consul.shared.hub.emptiness.is_suspicious(consul).await {
+        if vanished && consul.shared.hub.emptiness.is_suspicious(consul, at).await {
             let is_news = self.again.replace(Instant::now() + DOUBT).is_none();
             let level = Level::new(self.believed.clone(), Some(Degraded::SuspiciousEmpty));
             return is_news.then_some(level);

@@ -166,6 +166,11 @@ impl Hub {
         self.state().names.get(name).and_then(|entry| entry.levels.borrow().value.clone())
     }
 
+    /// Whether anybody listens to a service.
+    pub(crate) fn is_followed(&self, name: &Name) -> bool {
+        self.state().names.contains_key(name)
+    }
+
     /// All that are followed by sweeping.
     pub(crate) fn swept(&self) -> Vec<Name> {
         self.state().names.keys().filter(|name| Sweep::takes(name)).cloned().collect()

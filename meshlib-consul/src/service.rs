@@ -136,7 +136,16 @@ impl<T> Resolver<T> for Service {
             let hosts = Hosts::new(consul.shared.config.dns.clone());
             let service = Arc::clone(&name.service);
             let subscription = Subscription::new(&consul, name, None, Duration::ZERO);
-            Resolving { subscription, service, select, hosts, level: None, told: None, more: None }
+            Resolving {
+                subscription,
+                service,
+                select,
+                hosts,
+                level: None,
+                told: None,
+                failed: false,
+                more: None,
+            }
         });
         Resolution::new(
             start
@@ -174,6 +183,8 @@ struct Resolving {
     hosts: Hosts,
     level: Option<Level<Found>>,
     told: Option<Update>,
+    /// Whether an error was told after that.
+    failed: bool,
     /// What is to be told next.
     more: Option<ResolveError>,
 }
@@ -182,6 +193,7 @@ impl Resolving {
     /// The next update, or why the last one may be out of date.
     async fn next(&mut self) -> Result<Update, ResolveError> {
         if let Some(error) = self.more.take() {
+            self.failed = true;
             return Err(error);
         }
         loop {
@@ -206,13 +218,19 @@ impl Resolving {
             match (update, error) {
                 (Some(update), error) if is_news => {
                     self.told = Some(update.clone());
-                    self.more = error;
+                    (self.failed, self.more) = (false, error);
                     return Ok(update);
                 }
-                (_, Some(error)) => return Err(error),
+                (_, Some(error)) => {
+                    self.failed = true;
+                    return Err(error);
+                }
                 // That it works again is worth an update that says the same.
-                (Some(update), None) => return Ok(update),
-                (None, None) => {}
+                (Some(update), None) if self.failed => {
+                    self.failed = false;
+                    return Ok(update);
+                }
+                _ => {}
             }
         }
     }

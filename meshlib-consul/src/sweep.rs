@@ -150,7 +150,10 @@ struct Sweeper {
     /// What failed, to be read again then.
     failed: HashSet<Name>,
     retry_at: Option<Instant>,
+    /// When all are read next.
     all_at: Instant,
+    /// Whether what is dirty is all there is.
+    reads_all: bool,
     read_all: Instant,
     took: Duration,
     degraded: Option<Degraded>,
@@ -176,6 +179,7 @@ async fn run(consul: Consul, asked: Arc<Asked>) {
         failed: HashSet::new(),
         retry_at: None,
         all_at: now,
+        reads_all: false,
         read_all: now,
         took: Duration::ZERO,
         degraded: None,
@@ -229,6 +233,8 @@ impl Sweeper {
             let listened: HashSet<_> = all.iter().collect();
             self.known.retain(|name, _| listened.contains(name));
             self.dirty.extend(all);
+            self.reads_all = true;
+            self.all_at = now + ROUND.0;
         }
     }
 
@@ -275,14 +281,13 @@ impl Sweeper {
             return;
         }
         let began = Instant::now();
-        let listened: HashSet<_> = self.consul.shared.hub.swept().into_iter().collect();
-        dirty.retain(|name| listened.contains(name));
-        let is_all = dirty.len() == listened.len();
+        let is_all = std::mem::take(&mut self.reads_all);
+        dirty.retain(|name| self.consul.shared.hub.is_followed(name));
         let consul = self.consul.clone();
         let reads = stream::iter(dirty).map(|name| read(consul.clone(), name)).buffer_unordered(AT_A_TIME);
         let mut reads = std::pin::pin!(reads);
-        while let Some((name, result)) = reads.next().await {
-            self.take(name, result).await;
+        while let Some((name, at, result)) = reads.next().await {
+            self.take(name, at, result).await;
         }
         if is_all {
             self.took = began.elapsed();
@@ -291,7 +296,7 @@ impl Sweeper {
         }
     }
 
-    async fn take(&mut self, name: Name, result: Result<Answer, ConsulError>) {
+    async fn take(&mut self, name: Name, at: Instant, result: Result<Answer, ConsulError>) {
         let swept = self.known.entry(name.clone()).or_insert_with(|| Swept {
             decoder: Decoder::new(&self.consul, &name),
             guard: Guard::new(self.consul.shared.hub.found(&name)),
@@ -305,7 +310,7 @@ impl Sweeper {
         let level = match decoded {
             Ok(found) => {
                 let read = Level::new(Some(found), self.degraded.clone());
-                let Some(level) = swept.guard.pass(&self.consul, &read).await else { return };
+                let Some(level) = swept.guard.pass(&self.consul, &read, at).await else { return };
                 level
             }
             Err(error) => {
@@ -338,7 +343,8 @@ fn swept_name(service: Arc<str>) -> Name {
     Name { service, datacenter: None, consistency: Consistency::Stale }
 }
 
-async fn read(consul: Consul, name: Name) -> (Name, Result<Answer, ConsulError>) {
+/// Reads a service, and says when that was done.
+async fn read(consul: Consul, name: Name) -> (Name, Instant, Result<Answer, ConsulError>) {
     let ask = name.ask(&consul);
     let what = Arc::clone(&ask.what);
     let _lane = consul.shared.watches.enter().await;
@@ -347,7 +353,7 @@ async fn read(consul: Consul, name: Name) -> (Name, Result<Answer, ConsulError>)
         Ok(answer) => Err(failure(&what, &answer)),
         Err(error) => Err(error),
     };
-    (name, result)
+    (name, Instant::now(), result)
 }
 
 #[cfg(test)]

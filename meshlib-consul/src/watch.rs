@@ -221,7 +221,9 @@ impl<T: Clone + PartialEq> Watch<T> {
             }
             Err(ConsulError::Busy) if self.refusals < MOST_REFUSALS => {
                 self.refusals += 1;
-                // Too many connections is our own doing, and says nothing about Consul.
+                // Too many connections is our own doing, and says nothing about Consul. It may have been its end all the
+                // same, and the index that of an agent that is no more.
+                self.index.reset();
                 self.consul.shared.watches.refused();
                 self.retry_after(Duration::from_millis(100 + fastrand::u64(..900)));
                 false

@@ -205,3 +205,40 @@ async fn one_watch_serves_all_and_ends_with_them() {
     let mut again = consul.service("web").resolve(());
     assert!(matches!(again.next().await, Some(Ok(Update::Endpoints(_)))));
 }
+
+#[tokio::test]
+async fn the_agents_own_cache_can_be_asked() {
+    let Some((agent, _)) = agent().await else { return };
+    agent.service("n2", "web", "web-1", 8001, &[]).await;
+    let consul = Consul::new(crate::rig::config(&agent).with_cached(true)).unwrap();
+    let mut web = consul.service("web").resolve(());
+    expect(&mut web, &[(8001, 1.0)]).await;
+
+    agent.service("n2", "web", "web-2", 8002, &[]).await;
+
+    expect(&mut web, &[(8001, 1.0), (8002, 1.0)]).await;
+}
+
+#[tokio::test]
+async fn more_resolvers_than_connections_are_all_told() {
+    let Some((agent, consul)) = agent().await else { return };
+    for n in 0..250 {
+        agent.service("n2", &format!("web{n}"), &format!("w{n}"), 8000 + n, &[]).await;
+    }
+    let mut resolutions: Vec<_> = (0..250).map(|n| consul.service(format!("web{n}")).resolve(())).collect();
+
+    let each = resolutions.iter_mut().enumerate().map(|(n, resolution)| async move {
+        let port = 8000 + u16::try_from(n).unwrap();
+        let passes = move |item: &Result<Update, ResolveError>| {
+            matches!(item, Ok(update @ Update::Endpoints(_)) if weighted(update) == [(port, 1.0)])
+        };
+        find(resolution, LONG, passes).await
+    });
+    futures::future::join_all(each).await.into_iter().for_each(|update| assert!(update.is_ok()));
+
+    for n in [3, 200] {
+        agent.check("n2", &format!("w{n}"), "c", "critical").await;
+        let passes = |item: &Result<Update, ResolveError>| matches!(item, Ok(Update::Endpoints(endpoints)) if endpoints.is_empty());
+        let _ = find(&mut resolutions[n], LONG, passes).await;
+    }
+}

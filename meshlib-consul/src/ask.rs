@@ -11,8 +11,8 @@ use http::Method;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Consistency {
-    /// The leader answers, by its own belief to be one.
-    Default,
+    /// The leader answers, by its own belief to be one. What Consul calls its default mode.
+    Leader,
     /// Any server answers, also while there is no leader. The default for watches.
     #[default]
     Stale,
@@ -75,7 +75,7 @@ impl Ask {
 
     pub(crate) fn consistency(self, consistency: Consistency) -> Self {
         match consistency {
-            Consistency::Default => self,
+            Consistency::Leader => self,
             Consistency::Stale => self.flag("stale"),
             Consistency::Consistent => self.flag("consistent"),
         }

@@ -308,6 +308,24 @@ mod tests {
     }
 
     #[test]
+    fn broken_answers_break_nothing() {
+        let whole = WEB.trim_ascii_end();
+        for at in (0..whole.len()).step_by(3) {
+            let cut = api::list::<HealthEntry>(&whole[..at]);
+            assert!(cut.is_err(), "{at}");
+            for byte in [b'"', b'0', 0xFF] {
+                let mut odd = whole.to_vec();
+                odd[at] = byte;
+                if let Ok((entries, _)) = api::list::<HealthEntry>(&odd) {
+                    for entry in entries {
+                        let _ = Instance::new(entry, "site", false);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn from_elsewhere_the_address_for_elsewhere_is_taken() {
         let body = br#"[{"Node":{"Node":"n","Address":"10.0.0.1","TaggedAddresses":{"wan":"192.0.2.1"}},
             "Service":{"ID":"a","Service":"web","Port":80}}]"#;

@@ -251,7 +251,7 @@ impl Keep {
 
     /// Asks the leader. What it does not answer is left to renewal.
     async fn still_ours(&self) -> bool {
-        match self.consul.kv_get(&self.key, Consistency::Default).await {
+        match self.consul.kv_get(&self.key, Consistency::Leader).await {
             Ok(pair) => pair.is_some_and(|pair| pair.session.as_deref() == Some(&*self.session)),
             Err(_) => true,
         }

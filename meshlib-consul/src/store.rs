@@ -79,7 +79,7 @@ impl ConsulKv {
         let full = self.full(key);
         match when {
             When::Always => self.consul.kv_delete(&full, None).await,
-            When::Absent => Ok(self.consul.kv_get(&full, Consistency::Default).await?.is_none()),
+            When::Absent => Ok(self.consul.kv_get(&full, Consistency::Leader).await?.is_none()),
             When::Version(0) => Ok(false),
             When::Version(version) => self.remove_version(&full, version).await,
             When::Held(lock) => self.fenced(lock, TxnOp::Delete { key: full }).await,
@@ -90,7 +90,7 @@ impl ConsulKv {
     /// Consul says true to removing what is not there, whatever the version.
     async fn remove_version(&self, full: &str, version: u64) -> Result<bool, ConsulError> {
         let operation = TxnOp::DeleteCas { key: full.to_owned(), index: version };
-        if self.consul.kv_get(full, Consistency::Default).await?.is_none() {
+        if self.consul.kv_get(full, Consistency::Leader).await?.is_none() {
             return Ok(false);
         }
         Ok(self.consul.txn(&[operation]).await?.is_ok())
@@ -134,7 +134,7 @@ impl KvStore for ConsulKv {
 
     fn keys<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Arc<str>>, StoreError>> {
         async move {
-            let keys = self.consul.kv_keys(&self.full(prefix), None, Consistency::Default).await?;
+            let keys = self.consul.kv_keys(&self.full(prefix), None, Consistency::Leader).await?;
             let below = |key: &Arc<str>| key.strip_prefix(&*self.prefix).map(Arc::from);
             Ok(keys.iter().filter_map(below).collect())
         }

@@ -52,7 +52,7 @@ async fn odd_keys_and_values_come_back_as_they_went() {
         let value = Bytes::from_static(&[0, 255, 10]);
         assert!(store.put(key, value.clone(), When::Always).await.unwrap());
         assert_eq!(store.get(key, Read::Latest).await.unwrap().unwrap().value, value);
-        let raw = consul.kv_get_raw(&format!("tricot/{key}"), Consistency::Default).await.unwrap();
+        let raw = consul.kv_get_raw(&format!("tricot/{key}"), Consistency::Leader).await.unwrap();
         assert_eq!(raw, Some(value));
     }
 
@@ -139,13 +139,13 @@ async fn a_transaction_is_done_as_a_whole_or_not_at_all() {
 
     assert_eq!(problems[0].operation, 1);
     assert!(problems[0].reason.contains("c"), "{problems:?}");
-    assert_eq!(consul.kv_keys("", None, Consistency::Default).await.unwrap(), ["a".into(), "b".into()]);
+    assert_eq!(consul.kv_keys("", None, Consistency::Leader).await.unwrap(), ["a".into(), "b".into()]);
     consul.kv_put("dir/x/1", "1".into(), PutOptions::new()).await.unwrap();
     consul.kv_put("dir/x/2", "1".into(), PutOptions::new()).await.unwrap();
-    let cut = consul.kv_keys("dir/", Some("/"), Consistency::Default).await.unwrap();
+    let cut = consul.kv_keys("dir/", Some("/"), Consistency::Leader).await.unwrap();
     assert_eq!(cut, ["dir/x/".into()]);
     consul.kv_delete_prefix("dir/").await.unwrap();
-    assert!(consul.kv_list("dir/", Consistency::Default).await.unwrap().is_empty());
+    assert!(consul.kv_list("dir/", Consistency::Leader).await.unwrap().is_empty());
     assert!(matches!(consul.kv_delete_prefix("").await, Err(ConsulError::Key { .. })));
     let too_many: Vec<_> = (0..65).map(|n| set(&n.to_string())).collect();
     assert!(consul.txn(&too_many).await.is_err());

@@ -29,7 +29,7 @@ async fn of_two_clients_one_wins_and_release_wakes_the_other_at_once() {
     let next = time::timeout(LONG, waiting).await.unwrap().unwrap();
 
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    let pair = one.kv_get("lock", Consistency::Default).await.unwrap().unwrap();
+    let pair = one.kv_get("lock", Consistency::Leader).await.unwrap().unwrap();
     assert_eq!((&pair.value[..], pair.session.as_deref()), (&b"other"[..], Some(next.token())));
 }
 

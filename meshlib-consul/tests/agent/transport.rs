@@ -35,7 +35,7 @@ fn consul(agent: &Agent, tls: TlsOptions) -> Consul {
 
 async fn works(consul: &Consul) -> Result<(), ConsulError> {
     consul.kv_put("a", "1".into(), PutOptions::new()).await?;
-    let value = consul.kv_get_raw("a", Consistency::Default).await?;
+    let value = consul.kv_get_raw("a", Consistency::Leader).await?;
     assert_eq!(value.as_deref(), Some(&b"1"[..]));
     Ok(())
 }

@@ -47,6 +47,9 @@ pub struct Services {
     pub all: Arc<BTreeMap<Arc<str>, Instances>>,
     /// The names among them that are other than in the level before, and those that are gone.
     pub changed: Vec<Arc<str>>,
+    /// Whether the catalog has been read and each wanted service is known. While Consul cannot be reached from the
+    /// beginning on there are items that say no more than that.
+    pub complete: bool,
     /// Why this may be out of date, if so: for the catalog as a whole, else for one of the services.
     pub degraded: Option<Degraded>,
 }
@@ -231,6 +234,8 @@ struct Following {
     /// Until then the first level waits; nothing once it was told.
     first_until: Option<Instant>,
     told: Option<Option<Degraded>>,
+    /// What was told of completeness.
+    complete: bool,
 }
 
 impl Following {
@@ -253,6 +258,7 @@ impl Following {
             changed: HashSet::new(),
             first_until: None,
             told: None,
+            complete: false,
         }
     }
 
@@ -287,13 +293,15 @@ impl Following {
         }
         let degraded = self.catalog.clone().or_else(|| self.degraded.values().next().cloned());
         let is_same = self.told.as_ref().is_some_and(|told| same_health(told.as_ref(), degraded.as_ref()));
-        if self.changed.is_empty() && is_same {
+        let complete = self.believed.is_some() && self.unknown.is_empty();
+        if self.changed.is_empty() && is_same && (self.complete || !complete) {
             return None;
         }
+        self.complete = complete;
         self.told = Some(degraded.clone());
         let mut changed: Vec<_> = self.changed.drain().collect();
         changed.sort_unstable();
-        Some(Services { all: Arc::clone(&self.all), changed, degraded })
+        Some(Services { all: Arc::clone(&self.all), changed, complete, degraded })
     }
 
     /// The names may have changed.

@@ -37,6 +37,7 @@ async fn services_come_and_go_with_their_tags() {
 
     let first = find(&mut services, SOON, |_| true).await;
     assert_eq!(names(&first), ["web"]);
+    assert!(first.complete);
     assert_eq!(first.changed, ["web".into()]);
     agent.service("n3", "web", "web-2", 8002, &["tricot a.example"]).await;
     let grown = find(&mut services, SOON, |services| services.all["web"].len() == 2).await;
@@ -64,7 +65,21 @@ async fn nobody_exposed_is_a_level_too() {
 
     let first = find(&mut consul.services(exposed), SOON, |_| true).await;
 
-    assert!(first.all.is_empty() && first.degraded.is_none());
+    assert!(first.all.is_empty() && first.complete && first.degraded.is_none());
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_there_yet_is_waited_for_and_nothing_is_called_complete() {
+    let Some((mut agent, consul)) = agent().await else { return };
+    agent.kill();
+    let mut services = consul.services(exposed);
+
+    let first = find(&mut services, LONG, |_| true).await;
+    assert!(first.all.is_empty() && !first.complete && first.degraded.is_some(), "{first:?}");
+    agent.restart().await;
+
+    let known = find(&mut services, LONG, |services| services.complete).await;
+    assert!(known.degraded.is_none());
 }
 
 #[tokio::test]

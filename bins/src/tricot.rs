@@ -41,9 +41,15 @@ use std::fmt;
 use http::HeaderMap;
 
 /// Headers for logs: what lets somebody in is not shown.
-fn masked(headers: &HeaderMap) -> impl fmt::Debug + '_ {
-    fmt::from_fn(|f| {
-        let shown = headers.iter().map(|(name, value)| {
+fn masked(headers: &HeaderMap) -> Masked<'_> {
+    Masked(headers)
+}
+
+struct Masked<'a>(&'a HeaderMap);
+
+impl fmt::Debug for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.iter().map(|(name, value)| {
             let secret = matches!(
                 name.as_str(),
                 "authorization" | "proxy-authorization" | "cookie" | "set-cookie" | "x-consul-token"
@@ -54,5 +60,5 @@ fn masked(headers: &HeaderMap) -> impl fmt::Debug + '_ {
             )
         });
         f.debug_map().entries(shown).finish()
-    })
+    }
 }

@@ -52,10 +52,15 @@ pub(super) struct Builder {
     ask: Option<Uri>,
     metrics: Metrics,
     known: HashMap<Key, Arc<Known>>,
-    groups: HashMap<(String, Box<str>, u32), Arc<Group>>,
+    groups: HashMap<GroupKey, Arc<Group>>,
     /// Problems that were told already.
     told: HashSet<String>,
 }
+
+/// By what a group is known again: host, path and priority of its rules.
+type GroupKey = (String, Box<str>, u32);
+/// The host of a group, and the endpoints that may get requests.
+type Members = (Host, Vec<Endpoint>);
 
 /// By what an instance is known again.
 type Key = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
@@ -89,7 +94,7 @@ impl Builder {
         let mut table = Table::builder().paths(self.paths);
         let mut on_demand = Table::builder();
         let mut routes = Routes::default();
-        let mut members: BTreeMap<(String, Box<str>, u32), (Host, Vec<Endpoint>)> = BTreeMap::new();
+        let mut members: BTreeMap<GroupKey, Members> = BTreeMap::new();
         let mut known = HashMap::with_capacity(self.known.len());
         let mut redirects: HashSet<Redirect> = HashSet::new();
         for (instance, addr) in instances {

@@ -151,6 +151,8 @@ pub use resolve::Resolution;
 pub use resolve::Resolver;
 pub use resolve::Static;
 pub use resolve::Update;
+pub use serve::AcceptProxyHeader;
+pub use serve::AcceptProxyHeaderLayer;
 pub use serve::Gate;
 pub use serve::Server;
 pub use session::Conn;

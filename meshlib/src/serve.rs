@@ -35,9 +35,13 @@ use crate::session::Conn;
 use crate::session::Session;
 
 mod evict;
+mod proxied;
 
 use evict::Eviction;
 use evict::Newest;
+
+pub use proxied::AcceptProxyHeader;
+pub use proxied::AcceptProxyHeaderLayer;
 
 /// Pause after the process ran out of descriptors, doubled up to the second value while that lasts.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));

@@ -1,12 +1,15 @@
 //! What goes around every request: its id, its line in the log, its numbers, and the page if nobody answered it.
 
 use std::fmt;
+use std::io::Write;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Method;
@@ -15,6 +18,7 @@ use http::Response;
 use http::StatusCode;
 use http::Uri;
 use http::Version;
+use http::uri::PathAndQuery;
 use http_body::Body as _;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -22,9 +26,12 @@ use meshlib::Error;
 use meshlib::http::Accepted;
 use meshlib::http::Body;
 use pin_project::pin_project;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 use tower::BoxError;
 use tower::Service;
+use tracing::Level;
 
 use super::args::AccessLog;
 use super::host;
@@ -97,7 +104,11 @@ struct Line {
 
 impl Record {
     fn new(request: &Request<Body>, shared: Arc<Shared>) -> Self {
-        let logs = shared.log != AccessLog::Off && tracing::enabled!(target: "tricot", tracing::Level::INFO);
+        let logs = match shared.log {
+            AccessLog::Off => false,
+            AccessLog::Stdout => tracing::enabled!(target: "tricot", Level::INFO),
+            AccessLog::Json | AccessLog::Text => true,
+        };
         let line = logs.then(|| Line {
             client: request
                 .extensions()
@@ -132,34 +143,76 @@ impl Drop for Record {
             }
             None => self.shared.unserved.count(&self.method, self.status),
         }
-        let Some(line) = &self.line else { return };
-        let client = line.client.map(|ip| ip.to_canonical().to_string()).unwrap_or_else(|| "-".into());
-        let host = line.host.as_deref().unwrap_or("-");
-        let (node, service) = match &self.served {
-            // Which instance it was is for those who look for faults.
-            Some(served) if tracing::enabled!(target: "tricot", tracing::Level::DEBUG) => {
-                let instance = served.backend.instance();
-                (Some(&*instance.node), Some(&*instance.id))
-            }
-            _ => (None, None),
-        };
-        tracing::info!(
-            target: "tricot",
-            id = %self.id,
-            client,
-            method = %self.method,
-            host,
-            path = line.uri.path_and_query().map_or("/", |target| target.as_str()),
-            protocol = ?self.version,
-            status = self.status.as_u16(),
-            bytes = self.bytes,
-            duration_ms = took.as_secs_f64() * 1e3,
-            complete = self.complete,
-            node,
-            service,
-            "request"
-        );
+        if self.line.is_some() {
+            self.write(took);
+        }
     }
+}
+
+impl Record {
+    /// Writes the line about the request where lines go.
+    fn write(&self, took: Duration) {
+        let Some(line) = &self.line else { return };
+        // Which instance it was is for those who look for faults.
+        let instance = self.served.as_ref().map(|served| served.backend.instance());
+        let instance = instance.filter(|_| tracing::enabled!(target: "tricot", Level::DEBUG));
+        let client = line.client.map_or_else(|| "-".to_owned(), |ip| ip.to_canonical().to_string());
+        let host = line.host.as_deref().unwrap_or("-");
+        let path = line.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
+        let (status, bytes, complete) = (self.status.as_u16(), self.bytes, self.complete);
+        let text = match self.shared.log {
+            AccessLog::Off => return,
+            AccessLog::Stdout => {
+                tracing::info!(
+                    target: "tricot",
+                    id = %self.id,
+                    client,
+                    method = %self.method,
+                    host,
+                    path,
+                    protocol = ?self.version,
+                    status,
+                    bytes,
+                    duration_ms,
+                    complete,
+                    node = instance.map(|it| &*it.node),
+                    service = instance.map(|it| &*it.id),
+                    "request"
+                );
+                return;
+            }
+            AccessLog::Json => {
+                let time = rfc3339(SystemTime::now());
+                let mut json = serde_json::json!({
+                    "time": time, "id": self.id.to_string(), "client": client, "method": self.method.as_str(),
+                    "host": host, "path": path, "protocol": format!("{:?}", self.version), "status": status,
+                    "bytes": bytes, "duration_ms": duration_ms, "complete": complete,
+                });
+                if let (Some(json), Some(instance)) = (json.as_object_mut(), instance) {
+                    json.insert("node".into(), (*instance.node).into());
+                    json.insert("service".into(), (*instance.id).into());
+                }
+                json.to_string()
+            }
+            AccessLog::Text => {
+                let time = rfc3339(SystemTime::now());
+                let cut = if complete { "" } else { " cut" };
+                let to = instance.map(|it| format!(" {} {}", it.node, it.id)).unwrap_or_default();
+                let (method, version, id) = (&self.method, self.version, self.id);
+                format!(
+                    "{time} {client} {method} {host} {path:?} {version:?} {status} {bytes} {duration_ms}ms {id}{cut}{to}"
+                )
+            }
+        };
+        // Nobody is left to be told if stdout is gone.
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+}
+
+/// A moment in RFC 3339, in UTC. Times that have no such form have none.
+fn rfc3339(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
 }
 
 /// The answer, with its record on the way to its end.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meshlib::AcceptProxyHeaderLayer;
 use meshlib::BoxConnector;
 use meshlib::Drain;
 use meshlib::Listener;
@@ -113,12 +114,17 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     );
     let clients: Vec<Client> = (0..workers).map(|_| parts.client(&settings)).collect();
     let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
+    let behind = (!settings.listen.proxy_protocol.is_empty()).then(|| {
+        let networks = settings.listen.proxy_protocol.clone();
+        AcceptProxyHeaderLayer::new(move |peer| networks.iter().any(|network| network.contains(&peer)))
+    });
     let public = settings.listen.https_public_port.or_else(|| sockets.https.first().map(|it| it.addr.port()));
     let plain = ToHttps::new(public.unwrap_or(443), parts.metrics.redirects.clone());
     for Bound { addr, sockets } in sockets.http {
         tracing::info!(target: "tricot", %addr, "listening for HTTP");
         for (jobs, socket) in jobs.iter_mut().zip(sockets) {
             let service = HttpServer::new(parts.manager.challenges().layer(plain.clone()));
+            let service = ServiceBuilder::new().layer(option_layer(behind.clone())).service(service);
             jobs.push(server("HTTP", socket, service, &drain, Listening::new(&parts.metrics, "http")));
         }
     }
@@ -128,6 +134,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         for ((jobs, socket), client) in jobs.iter_mut().zip(sockets).zip(&clients) {
             let observer = Listening::new(&parts.metrics, "https");
             let service = ServiceBuilder::new()
+                .layer(option_layer(behind.clone()))
                 .layer(TlsLayer::new(Arc::clone(&inbound)).observe(Arc::new(observer.clone())))
                 .layer(observer.handshakes())
                 .service(parts.proxy(&settings, client.clone()));

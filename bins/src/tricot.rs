@@ -10,6 +10,7 @@
 //! | `access`, `page` | what goes around each request: log, numbers, pages of our own |
 //! | `plain` | the HTTP port |
 //! | `policy`, `on_demand` | which certificate a client sees, and when one is ordered for it |
+//! | `mirror` | copies of certificates on disk |
 //! | `admin`, `metrics`, `observer` | what operators see |
 //! | `sockets`, `run` | listening, and putting it all together |
 
@@ -21,6 +22,7 @@ mod discovery;
 mod group;
 mod host;
 mod metrics;
+mod mirror;
 mod observer;
 mod on_demand;
 mod page;

@@ -18,6 +18,7 @@ use meshlib::Error;
 use meshlib::balance::Replay;
 use meshlib::http::Accepted;
 use meshlib::http::Body;
+use meshlib::http::route::host_name;
 use tokio::sync::Notify;
 use tokio::time;
 use tower::Service;
@@ -106,7 +107,7 @@ impl Route {
         let host = host::of(&request).unwrap_or_default();
         let shown = request.extensions().get::<Accepted>().and_then(|it| it.session().server_name.clone());
         if let Some(shown) = shown {
-            let name = host::name(host);
+            let name = host_name(host);
             if *shown != *name && !self.certificates.same(&shown, &name) {
                 return Err(Refused::Misdirected);
             }

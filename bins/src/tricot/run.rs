@@ -24,6 +24,7 @@ use meshlib::http::PoolOptions;
 use meshlib::http::ServerOptions;
 use meshlib::http::UpgradeLayer;
 use meshlib::http::route::Paths;
+use meshlib::store::DirStore;
 use meshlib::store::KvStore;
 use meshlib::tls;
 use meshlib::tls::acme::AcmeOptions;
@@ -64,6 +65,7 @@ use super::discovery::Discovery;
 use super::discovery::For;
 use super::group::Spreading;
 use super::metrics::Metrics;
+use super::mirror::Mirror;
 use super::observer::Listening;
 use super::observer::Orders;
 use super::on_demand;
@@ -100,7 +102,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         Signals::install().map_err(|error| format!("cannot install signal handlers: {error}"))?;
     let workers = workers::usual();
     let sockets = Sockets::open(&settings.listen, workers)?;
-    let parts = Parts::new(&settings)?;
+    let parts = Parts::new(&settings).await?;
     let drain = Drain::new();
     let mut tasks = JoinSet::new();
 
@@ -187,10 +189,17 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: &Settings) -> Result<Self, String> {
+    async fn new(settings: &Settings) -> Result<Self, String> {
         let metrics = Metrics::new();
         let consul = Consul::new(consul_config(settings)?).map_err(|error| log::chain(&error))?;
-        let store: Arc<dyn KvStore> = Arc::new(ConsulKv::new(consul.clone(), &*settings.consul.kv_prefix));
+        let mut store: Arc<dyn KvStore> =
+            Arc::new(ConsulKv::new(consul.clone(), &*settings.consul.kv_prefix));
+        if let Some(dir) = &settings.acme.cache_dir {
+            let copies = DirStore::open(dir).await.map_err(|error| {
+                format!("TRICOT_CERT_CACHE_DIR is {}: {}", dir.display(), log::chain(&error))
+            })?;
+            store = Arc::new(Mirror::new(store, copies));
+        }
         let asking = on_demand::system_trust().or_else(|error| {
             // Needed only for those who are asked over HTTPS.
             tracing::debug!(target: "tricot", %error, "no certificate authority is trusted");

@@ -17,6 +17,7 @@ use meshlib::To;
 use meshlib::http::Accepted;
 use meshlib::http::Body;
 use meshlib::http::HttpClient;
+use meshlib::http::route::host_name;
 use meshlib::observe::prometheus::Tracked;
 use tokio::time;
 use tower::Service;
@@ -109,7 +110,7 @@ impl Service<To<Request<Body>>> for Send {
 fn name_server(request: &mut Request<Body>) {
     let Some(accepted) = request.extensions().get::<Accepted>() else { return };
     let Some(host) = request.headers().get(HOST).and_then(|host| host.to_str().ok()) else { return };
-    let name = super::host::name(host);
+    let name = host_name(host);
     if accepted.session().server_name.as_deref() == Some(&*name) {
         return;
     }

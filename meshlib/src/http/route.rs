@@ -148,7 +148,7 @@ impl<T> Table<T> {
 
     /// The values of all rules for this host and path, the best one first. The host may have a port, the path no query.
     pub fn find<'t>(&'t self, host: &str, path: &'t str) -> Found<'t, T> {
-        let host = normal(host);
+        let host = host_name(host);
         let mut lists = Lists::default();
         if let Some(rules) = self.exact.get(&*host) {
             lists.push(rules);
@@ -206,8 +206,8 @@ impl<T> fmt::Debug for Table<T> {
     }
 }
 
-/// A host without port, final dot and upper-case letters.
-fn normal(host: &str) -> Cow<'_, str> {
+/// A host as it is compared: without port, final dot and upper-case letters.
+pub fn host_name(host: &str) -> Cow<'_, str> {
     let host = match host.rsplit_once(':') {
         // A colon inside brackets is a part of the address.
         Some((host, port)) if !port.contains(']') => host,

@@ -194,7 +194,11 @@ impl Consul {
 
     /// The same for an answer that waits for a change; the caller holds a lane.
     pub(crate) async fn wait(&self, ask: Ask) -> Result<Answer, ConsulError> {
-        self.shared.exchange(&ask).await
+        let started = Instant::now();
+        match self.shared.exchange(&ask).await {
+            Err(error) if self.shared.is_refusal(&error, started) => Err(ConsulError::Busy),
+            result => result,
+        }
     }
 
     /// Sends a request that only 200 is an answer to.
@@ -255,15 +259,21 @@ impl Shared {
         });
         match &result {
             Ok(_) => self.reached(index),
-            Err(ConsulError::Unreachable { source, .. })
-                if is_cut_short(source) && started.elapsed() < REFUSED_WITHIN && self.watches.is_shared() =>
-            {
-                return Err(ConsulError::Busy);
-            }
+            Err(error) if self.is_refusal(error, started) => {}
             Err(ConsulError::Unreachable { .. } | ConsulError::Timeout { .. }) => self.missed(index),
             Err(_) => {}
         }
         result
+    }
+
+    /// Whether the agent seems to have closed the connection of a request because there are too many.
+    fn is_refusal(&self, error: &ConsulError, started: Instant) -> bool {
+        match error {
+            ConsulError::Unreachable { source, .. } => {
+                is_cut_short(source) && started.elapsed() < REFUSED_WITHIN && self.watches.is_shared()
+            }
+            _ => false,
+        }
     }
 
     async fn send(&self, server: &Server, ask: &Ask) -> Result<Answer, ConsulError> {

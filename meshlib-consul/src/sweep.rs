@@ -169,22 +169,24 @@ async fn run(consul: Consul, asked: Arc<Asked>) {
     let mut names = pump(&mut tasks, names.pause(TICK));
     let checks = consul.catalog(Ask::get("/v1/health/state/any"), None, Consistency::Stale);
     let mut checks = pump(&mut tasks, Watch::new(&consul, checks, Checks::decode).pause(TICK));
-    let mut last_tags = Arc::<ServiceTags>::default();
+    let mut last_tags: Option<Arc<ServiceTags>> = None;
     let mut last_checks: Option<Checks> = None;
     let now = Instant::now();
+    let dirty = consul.shared.hub.swept().into_iter().collect();
     let mut sweeper = Sweeper {
         consul,
         known: HashMap::new(),
-        dirty: HashSet::new(),
+        dirty,
         failed: HashSet::new(),
         retry_at: None,
-        all_at: now,
+        all_at: now + ROUND.0,
         reads_all: false,
         read_all: now,
         took: Duration::ZERO,
         degraded: None,
     };
     loop {
+        sweeper.read_dirty().await;
         let due = sweeper.due();
         tokio::select! {
             () = asked.some.notified() => {
@@ -195,8 +197,8 @@ async fn run(consul: Consul, asked: Arc<Asked>) {
                 let level = names.borrow_and_update().clone();
                 sweeper.set_degraded(level.degraded);
                 if let Some(now) = level.value {
-                    sweeper.renamed(&last_tags, &now.tags);
-                    last_tags = now.tags;
+                    sweeper.renamed(last_tags.as_deref(), &now.tags);
+                    last_tags = Some(now.tags);
                 }
             }
             Ok(()) = checks.changed() => {
@@ -209,7 +211,6 @@ async fn run(consul: Consul, asked: Arc<Asked>) {
             }
             () = time::sleep_until(due) => sweeper.fall_due(),
         }
-        sweeper.read_dirty().await;
     }
 }
 
@@ -239,13 +240,15 @@ impl Sweeper {
     }
 
     /// The catalog has moved. What it shows of that is read at once, everything else soon.
-    fn renamed(&mut self, old: &ServiceTags, new: &ServiceTags) {
+    fn renamed(&mut self, old: Option<&ServiceTags>, new: &ServiceTags) {
+        let settled = self.read_all + SETTLE.0.max(self.took * SETTLE.1);
+        self.all_at = self.all_at.min(settled);
+        // Everything is read in the beginning anyway.
+        let Some(old) = old else { return };
         let changed = new.iter().filter(|(name, tags)| old.get(*name) != Some(*tags)).map(|(name, _)| name);
         let gone = old.keys().filter(|name| !new.contains_key(*name));
         let named: Vec<_> = changed.chain(gone).map(Arc::clone).collect();
         self.dirty.extend(named.into_iter().map(swept_name));
-        let settled = self.read_all + SETTLE.0.max(self.took * SETTLE.1);
-        self.all_at = self.all_at.min(settled);
     }
 
     fn checked(&mut self, old: &Checks, new: &Checks) {

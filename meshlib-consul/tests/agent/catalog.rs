@@ -18,7 +18,7 @@ use crate::rig::config;
 use crate::rig::find;
 use crate::rig::is_silent;
 
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(10);
 
 fn exposed(_: &str, tags: &[std::sync::Arc<str>]) -> bool {
     tags.iter().any(|tag| tag.starts_with("tricot "))

@@ -20,8 +20,8 @@ use crate::rig::find;
 use crate::rig::is_silent;
 use crate::rig::weighted;
 
-/// Within this a change arrives: the specification says a second, the machine may be busy.
-const SOON: Duration = Duration::from_secs(3);
+/// Within this a change arrives. It takes milliseconds where the machine is not busy with other tests.
+const SOON: Duration = Duration::from_secs(10);
 
 async fn expect(resolution: &mut Resolution, endpoints: &[(u16, f64)]) {
     let passes = |item: &Result<Update, ResolveError>| matches!(item, Ok(update @ Update::Endpoints(_)) if weighted(update) == endpoints);

@@ -71,6 +71,20 @@ fn everything_can_be_shared_and_connections_can_be_sent() {
 }
 
 #[test]
+#[cfg(feature = "acme")]
+fn what_orders_certificates_can_be_shared() {
+    send_sync::<tls::acme::Manager>();
+    send_sync::<tls::acme::AcmeOptions>();
+    send_sync::<tls::acme::AcmeCerts>();
+    send_sync::<tls::acme::AcmeError>();
+    send_sync::<tls::acme::Challenges>();
+    send_sync::<tls::acme::NameView>();
+    send_sync::<tls::acme::Terminate>();
+    #[cfg(target_os = "linux")]
+    send_sync::<store::DirStore>();
+}
+
+#[test]
 fn services_can_be_cloned_and_shared() {
     cloned::<Connect>();
     cloned::<TcpProxy<Connect>>();

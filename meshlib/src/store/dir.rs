@@ -164,8 +164,8 @@ impl State {
         let now = u64::try_from(now.as_nanos()).unwrap_or_default();
         self.version = now.max(self.version.saturating_add(1));
         self.file.rewind().map_err(failed)?;
-        // Always as long as the last one, so that no digit of it stays.
-        write!(self.file, "{:020}", self.version).map_err(failed)?;
+        // Always as long as the last one, so that no digit of it stays, and in one write.
+        self.file.write_all(format!("{:020}", self.version).as_bytes()).map_err(failed)?;
         Ok(self.version)
     }
 }

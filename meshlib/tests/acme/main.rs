@@ -8,6 +8,7 @@ mod clock;
 mod fleet;
 mod issue;
 mod on_demand;
+mod outage;
 mod refused;
 mod renew;
 mod rig;

@@ -179,9 +179,14 @@ impl AcmeCerts {
         self.change(&certificate.name, |shard| {
             shard.insert(Arc::clone(&certificate.name), Arc::clone(&certificate));
         });
-        self.stored.appeared(&self.layout.certificate(&certificate.name));
+        self.appeared(&certificate.name);
         self.changed.send_modify(|generation| *generation += 1);
         certificate
+    }
+
+    /// The store has a certificate of this name by now.
+    pub(super) fn appeared(&self, name: &str) {
+        self.stored.appeared(&self.layout.certificate(name));
     }
 
     pub(super) fn remove(&self, name: &str) {

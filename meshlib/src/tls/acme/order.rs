@@ -237,6 +237,7 @@ impl Shared {
                 Ok(()) => break,
                 // RFC 8555 section 7.4: it is not ready yet. Or it was finalized by a request whose answer was lost.
                 Err(failure) if failure.is("orderNotReady") && Instant::now() < deadline => {
+                    time::sleep(FIRST_PAUSE).await;
                     let ended = |status| status != OrderStatus::Pending;
                     let status = poll(order, notes, ended).await?;
                     if status == OrderStatus::Invalid {
@@ -279,7 +280,8 @@ async fn poll(
         if until(status) {
             return Ok(status);
         }
-        let wait = notes.retry_after().unwrap_or(pause);
+        // It may ask for more patience, not for less.
+        let wait = notes.retry_after().unwrap_or(pause).max(FIRST_PAUSE);
         if Instant::now() + wait > deadline {
             return Err(Failure::TooSlow(STEP_WITHIN));
         }

@@ -32,6 +32,8 @@ const MAX_READS: usize = 16;
 const MAX_LOOKS: usize = 4;
 /// The longest sleep: a clock that was set is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// When a certificate is read again that could not be.
+const LOAD_AGAIN: Duration = Duration::from_secs(1);
 /// How often all keys are listed: for certificates that nobody announced, and for old ones.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// The same after it failed.
@@ -66,7 +68,7 @@ impl Shared {
     pub(super) async fn run(self: &Arc<Self>, draining: &Draining) {
         let mut jobs = JoinSet::new();
         let mut announcements: Announcements = self.store.watch(&self.layout.announcements());
-        let mut following = true;
+        let (mut following, mut paused_until) = (true, Instant::now());
         let mut seen = HashMap::new();
         let mut next_sweep = Instant::now();
         while !draining.is_started() {
@@ -79,10 +81,12 @@ impl Shared {
             tokio::select! {
                 biased;
                 () = draining.started() => break,
-                entries = announcements.next(), if following => match entries {
+                // A store that fails may say so again and again.
+                entries = next_after(paused_until, &mut announcements), if following => match entries {
                     Some(Ok(entries)) => self.announced(&entries, &mut seen),
                     Some(Err(error)) => {
                         tracing::debug!(error = %Chain(&error), "the announcements may be out of date");
+                        paused_until = Instant::now() + LOAD_AGAIN;
                     }
                     None => following = false,
                 },
@@ -117,9 +121,11 @@ impl Shared {
                 jobs.spawn(async move {
                     match reading.shared.load(&name).await {
                         Ok(_) => reading.shared.plan().touch(&name),
-                        // The sweep finds it again.
                         Err(error) => {
-                            tracing::debug!(%name, error = %Chain(&error), "cannot read a certificate")
+                            tracing::debug!(%name, error = %Chain(&error), "cannot read a certificate");
+                            // It will not be announced again.
+                            time::sleep(LOAD_AGAIN).await;
+                            reading.shared.plan().load(name);
                         }
                     }
                     Done::Worked
@@ -175,6 +181,8 @@ impl Shared {
             });
             if !known && (self.options.preload || held.is_some() || plan.is_known(&name)) {
                 plan.load(name.into());
+            } else if !known {
+                self.certs.appeared(&name);
             }
         }
     }
@@ -239,6 +247,15 @@ impl Shared {
     fn is_over(&self, end: SystemTime) -> bool {
         end + KEEP < self.now()
     }
+}
+
+/// What the store says next, but not before this time. Cancel-safe.
+async fn next_after(
+    time: Instant,
+    announcements: &mut Announcements,
+) -> Option<Result<Arc<[Entry]>, StoreError>> {
+    time::sleep_until(time).await;
+    announcements.next().await
 }
 
 /// Until when a stored certificate was valid, by itself. It may be of no use otherwise.

@@ -10,6 +10,9 @@ mod sidecar;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use meshlib::BalanceLayer;
 use meshlib::Endpoint;
@@ -20,17 +23,27 @@ use meshlib::Static;
 use meshlib::TcpConnector;
 use meshlib::TlsLayer;
 use meshlib::To;
+use meshlib::test_util::Consul;
+use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::Echo;
 use meshlib::test_util::EchoOptions;
+use meshlib::test_util::Pebble;
+use meshlib::test_util::PebbleOptions;
 use meshlib::test_util::TestCa;
 use meshlib::test_util::echo;
+use meshlib::test_util::free_ports;
+use meshlib::test_util::or_skip;
+use meshlib::tls;
 use meshlib::tls::Always;
 use meshlib::tls::TlsError;
 use meshlib::tls::rustls::AlertDescription;
+use meshlib::tls::rustls::pki_types::ServerName;
 use program::Program;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tower::Layer;
 use tower::ServiceExt;
 
@@ -296,5 +309,129 @@ async fn ask(addr: SocketAddr, what: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     program::bounded(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn http_proxy_lets_in_who_has_the_token() {
+    let backend = HttpBackend::start("one").await;
+    let backends = format!("{},{}", dead().await, backend.addr);
+    let mut proxy = Program::start("http_proxy", &["127.0.0.1:0", &backends, "sesame"]).await;
+    let addr = proxy.addr().await;
+
+    let stranger = get(addr, "host: www.example\r\n").await;
+    assert!(stranger.starts_with("HTTP/1.1 401 "), "{stranger}");
+    for _ in 0..3 {
+        let friend = get(addr, "host: www.example\r\nauthorization: Bearer sesame\r\n").await;
+        assert!(friend.starts_with("HTTP/1.1 200 ") && friend.ends_with("one"), "{friend}");
+    }
+
+    assert!(backend.heads().iter().all(|head| head.contains("x-forwarded-for: 127.0.0.1\r\n")));
+    proxy.interrupted_ends_well().await;
+}
+
+#[tokio::test]
+async fn consul_finds_the_instances_of_a_service() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let backend = HttpBackend::start("one").await;
+    let port = backend.addr.port();
+    consul
+        .put(
+            "/v1/agent/service/register",
+            &format!(r#"{{"Name":"web","Address":"127.0.0.1","Port":{port}}}"#),
+        )
+        .await;
+
+    let url = format!("http://{}", consul.addr());
+    let mut client = Program::start("consul", &[&url, "web", "2"]).await;
+
+    for _ in 0..2 {
+        assert_eq!(client.line().await, "200 OK");
+        assert_eq!(client.line().await, "one");
+    }
+    client.ends_well().await;
+}
+
+#[tokio::test]
+async fn acme_server_gets_a_certificate() {
+    let [http, https] = free_ports();
+    let options = PebbleOptions::default().with_http_port(http).with_tls_port(https);
+    let Some(pebble) = or_skip(Pebble::start(options).await) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (http, https) = (format!("127.0.0.1:{http}"), format!("127.0.0.1:{https}"));
+    let args = ["www.example.test", &pebble.directory(), dir.path().to_str().unwrap(), &http, &https];
+    let mut server = Program::start_trusting("acme_server", &args, &pebble.ca_pem()).await;
+    server.addr().await;
+    let addr = server.addr().await;
+
+    let config = tls::client_config(tls::provider(), pebble.issuing_roots().await).unwrap();
+    let config = Arc::new(config);
+    let trusted = async {
+        loop {
+            let name = ServerName::try_from("www.example.test").unwrap();
+            let tcp = TcpStream::connect(addr).await.unwrap();
+            // Until the order is done the certificate is of our own making.
+            if let Ok(mut tls) = TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await {
+                tls.write_all(b"GET / HTTP/1.1\r\nhost: www.example.test\r\nconnection: close\r\n\r\n")
+                    .await
+                    .unwrap();
+                let mut answer = String::new();
+                // A server need not say goodbye in TLS.
+                let _ = tls.read_to_string(&mut answer).await;
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), trusted).await.unwrap();
+
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello\n"), "{answer}");
+    server.interrupted_ends_well().await;
+}
+
+/// A server that answers each request with its name, and keeps their heads.
+struct HttpBackend {
+    addr: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl HttpBackend {
+    async fn start(name: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&heads);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let seen = Arc::clone(&seen);
+                tokio::spawn(async move {
+                    let mut read = Vec::new();
+                    while client.read_buf(&mut read).await.unwrap() > 0 {
+                        if read.ends_with(b"\r\n\r\n") {
+                            seen.lock().unwrap().push(String::from_utf8(std::mem::take(&mut read)).unwrap());
+                            let answer =
+                                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                            client.write_all(answer.as_bytes()).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        Self { addr, heads }
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// The whole answer to a request with these headers.
+async fn get(addr: SocketAddr, headers: &str) -> String {
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    client
+        .write_all(format!("GET / HTTP/1.1\r\n{headers}connection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
     answer
 }

@@ -307,10 +307,6 @@ impl Shared {
             HttpError::TooLarge { .. } => too_large(),
             error => unreachable(Error::Http(Box::new(error))),
         })?;
-        // The connection goes back to where the next request looks for it by tasks that have been woken just now.
-        for _ in 0..2 {
-            tokio::task::yield_now().await;
-        }
         let body = match head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
             Some(b"gzip") => gunzip(&body, MAX_BODY)
                 .map_err(|error| ConsulError::decode(&ask.what, error))?

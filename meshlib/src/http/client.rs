@@ -253,7 +253,8 @@ impl Reused {
         slot: &Arc<Slot>,
         decision: &ConnectTls,
     ) -> Result<Response<Body>, Failed> {
-        let replayable = http_body::Body::is_end_stream(request.body()) && request.method().is_idempotent();
+        let settled = http_body::Body::is_end_stream(request.body());
+        let replayable = settled && request.method().is_idempotent();
         match self {
             Self::Http1(mut sender) => {
                 request = form::for_http1(request);
@@ -266,7 +267,7 @@ impl Reused {
                         Ok(response.map(Body::from))
                     }
                     Ok(response) => {
-                        let end = Return::new(sender, Arc::clone(slot));
+                        let end = Return::new(sender, Arc::clone(slot), settled);
                         Ok(response.map(|body| Body::from(body).holding(end)))
                     }
                     Err(mut error) => {

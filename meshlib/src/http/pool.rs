@@ -194,9 +194,17 @@ pub(super) struct Slot {
 #[derive(Default)]
 struct Connections {
     /// The one used last comes last.
-    idle: Vec<(http1::SendRequest<Body>, Instant)>,
+    idle: Vec<Idle>,
     shared: Vec<Shared>,
     closed: bool,
+}
+
+/// An HTTP/1 connection.
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    since: Instant,
+    /// Whether its last request was sent as a whole, so that the next one may follow at once.
+    settled: bool,
 }
 
 /// An HTTP/2 connection.
@@ -239,27 +247,27 @@ impl Slot {
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
-            let (sender, since) = &idle[at];
+            let Idle { sender, since, settled } = &idle[at];
             if sender.is_closed() || since.elapsed() >= self.idle_timeout {
                 idle.remove(at);
-            } else if sender.is_ready() {
-                return Some(Reused::Http1(idle.remove(at).0));
+            } else if *settled || sender.is_ready() {
+                return Some(Reused::Http1(idle.remove(at).sender));
             }
         }
         None
     }
 
     /// Keeps a connection whose answer has been read.
-    pub(super) fn put(&self, sender: http1::SendRequest<Body>) {
+    fn put(&self, sender: http1::SendRequest<Body>, settled: bool) {
         let mut connections = self.lock();
         if connections.closed || sender.is_closed() {
             return;
         }
         if connections.idle.len() >= self.max_idle {
-            connections.idle.retain(|(sender, _)| !sender.is_closed());
+            connections.idle.retain(|idle| !idle.sender.is_closed());
         }
         if connections.idle.len() < self.max_idle {
-            connections.idle.push((sender, Instant::now()));
+            connections.idle.push(Idle { sender, since: Instant::now(), settled });
         }
     }
 
@@ -291,7 +299,7 @@ impl Slot {
     fn expire(&self) -> bool {
         let mut connections = self.lock();
         let Connections { idle, shared, .. } = &mut *connections;
-        idle.retain(|(sender, since)| since.elapsed() < self.idle_timeout && !sender.is_closed());
+        idle.retain(|idle| idle.since.elapsed() < self.idle_timeout && !idle.sender.is_closed());
         shared.retain(|shared| {
             let idle = Arc::strong_count(&shared.streams) == 1 && shared.used.elapsed() >= self.idle_timeout;
             !idle && !shared.sender.is_closed()
@@ -308,18 +316,19 @@ impl Slot {
 pub(super) struct Return {
     sender: Option<http1::SendRequest<Body>>,
     slot: Arc<Slot>,
+    settled: bool,
 }
 
 impl Return {
-    pub(super) fn new(sender: http1::SendRequest<Body>, slot: Arc<Slot>) -> Self {
-        Self { sender: Some(sender), slot }
+    pub(super) fn new(sender: http1::SendRequest<Body>, slot: Arc<Slot>, settled: bool) -> Self {
+        Self { sender: Some(sender), slot, settled }
     }
 }
 
 impl Drop for Return {
     fn drop(&mut self) {
         if let Some(sender) = self.sender.take() {
-            self.slot.put(sender);
+            self.slot.put(sender, self.settled);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! The pages and the files that `tricot` comes with: what they name must be there.
 
-#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@
 //! | [`HeadersLayer`] | makes requests and answers fit to be passed on |
 //! | [`UpgradeLayer`] | lets connections go on with another protocol: WebSocket |
 //! | `CompressLayer` | compresses answers for clients that can read them so (feature `compress`) |
+//! | [`RetryLayer`] | sends a request again whose answer is no good |
 //! | [`ClientLayer`] | sends requests to chosen endpoints over connections that are kept |
 //! | [`route`] | finds what belongs to a host and a path |
 //! | [`status`] | tells a client of an error |
@@ -66,6 +67,7 @@ mod expect;
 mod form;
 mod headers;
 mod pool;
+mod retry;
 pub mod route;
 mod server;
 pub mod status;
@@ -95,6 +97,12 @@ pub use headers::Headers;
 pub use headers::HeadersFuture;
 pub use headers::HeadersLayer;
 pub use pool::PoolOptions;
+pub use retry::Class;
+pub use retry::Classify;
+pub use retry::IdempotentFailures;
+pub use retry::Outcome;
+pub use retry::Retry;
+pub use retry::RetryLayer;
 pub use server::HttpServer;
 pub use server::ServerOptions;
 pub use upgrade::Upgrade;

@@ -231,7 +231,7 @@ mod tests {
     async fn certificates_are_there_while_the_store_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let away = Arc::new(Away::default());
-        let mirror = Mirror::new(away.clone(), DirStore::open(dir.path()).unwrap());
+        let mirror = Mirror::new(away.clone(), DirStore::open(dir.path()).await.unwrap());
         mirror.put("certs/a.example", "mine".into(), When::Absent).await.unwrap();
         // Another node writes past this one.
         away.store.put("certs/b.example", "theirs".into(), When::Absent).await.unwrap();
@@ -252,7 +252,7 @@ mod tests {
     async fn what_is_gone_from_the_store_is_gone_from_the_copies() {
         let dir = tempfile::tempdir().unwrap();
         let away = Arc::new(Away::default());
-        let mirror = Mirror::new(away.clone(), DirStore::open(dir.path()).unwrap());
+        let mirror = Mirror::new(away.clone(), DirStore::open(dir.path()).await.unwrap());
         mirror.put("certs/a.example", "mine".into(), When::Absent).await.unwrap();
         away.store.delete("certs/a.example", When::Always).await.unwrap();
 

@@ -1,0 +1,11 @@
+//! A proxy of HTTP between raw clients and raw backends: what arrives is compared byte for byte.
+
+#![cfg(feature = "http")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as loudly as the test")]
+
+mod downgrade;
+mod frames;
+mod framing;
+mod recorder;
+mod rig;
+mod wire;

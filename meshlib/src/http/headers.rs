@@ -305,6 +305,10 @@ fn host(request: &mut Request<Body>) -> Result<Option<HeaderValue>, Error> {
     if !is_host(authority.as_bytes()) {
         return Err(malformed("its authority is not a host"));
     }
+    // RFC 9112 section 3.2.3: an authority alone is the target of CONNECT only. Else it is a path without its slash.
+    if request.uri().scheme().is_none() && request.method() != Method::CONNECT {
+        return Err(malformed("its target is an authority alone"));
+    }
     if request.version() == Version::HTTP_2
         && field.as_ref().is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
     {

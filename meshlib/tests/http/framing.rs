@@ -205,6 +205,9 @@ async fn a_host_that_is_not_one_is_refused() {
         "GET http://u:p@b/ HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET http://u@b/ HTTP/1.1\r\nhost: b\r\n\r\n",
         "GET http:///x HTTP/1.1\r\nhost: b\r\n\r\n",
+        // RFC 9112 section 3.2.3: an authority alone is for CONNECT.
+        "GET b HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET b:80 HTTP/1.1\r\nhost: a\r\n\r\n",
     ] {
         check(head, &Refused(400)).await;
     }

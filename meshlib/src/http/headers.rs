@@ -97,6 +97,7 @@ impl HeadersLayer {
 
     fn request(&self, request: &mut Request<Body>) -> Result<(), Error> {
         check_framing(request)?;
+        one_length(request.headers_mut())?;
         let host = host(request)?;
         let upgrade = wanted_upgrade(request);
         let accepted = request.extensions().get::<Accepted>().cloned();
@@ -121,6 +122,8 @@ impl HeadersLayer {
             .then(|| answer.headers_mut().remove(header::UPGRADE))
             .flatten();
         strip(answer.headers_mut());
+        // Lengths that differ have been refused by the client that read them.
+        let _ = one_length(answer.headers_mut());
         if let Some(upgrade) = upgrade {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             answer.headers_mut().insert(header::UPGRADE, upgrade);
@@ -283,6 +286,19 @@ fn check_framing(request: &Request<Body>) -> Result<(), Error> {
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(malformed("its transfer coding is not chunked alone")),
     }
+}
+
+/// Makes one field of a length that is told several times. HTTP/2 lets that through as long as all are the same, and an
+/// HTTP/1 server may refuse it.
+fn one_length(headers: &mut HeaderMap) -> Result<(), Error> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(first), Some(second)) = (lengths.next(), lengths.next()) else { return Ok(()) };
+    if first != second || lengths.any(|length| length != first) {
+        return Err(malformed("its lengths differ"));
+    }
+    let first = first.clone();
+    headers.insert(header::CONTENT_LENGTH, first);
+    Ok(())
 }
 
 /// The host that a request is for, as it will be told to the endpoint.

@@ -93,6 +93,16 @@ async fn a_length_that_is_not_the_bodys_never_arrives() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_told_twice_arrives_once() {
+    let twice = [POST, &[("content-length", "3"), ("content-length", "3")]].concat();
+
+    let (fate, got) = ask(&twice, Some("abc")).await;
+
+    assert_eq!(fate, OK);
+    assert_eq!(got, "POST / HTTP/1.1\r\ncontent-length: 3\r\nhost: a\r\n\r\nabc");
+}
+
+#[tokio::test]
 async fn a_field_that_http2_does_not_have_is_refused() {
     for extra in [
         ("transfer-encoding", "chunked"),

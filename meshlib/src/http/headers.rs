@@ -121,6 +121,10 @@ impl HeadersLayer {
         let upgrade = (answer.status() == StatusCode::SWITCHING_PROTOCOLS)
             .then(|| answer.headers_mut().remove(header::UPGRADE))
             .flatten();
+        // RFC 9112 section 6.3: the coding counts.
+        if answer.headers().contains_key(header::TRANSFER_ENCODING) {
+            answer.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         strip(answer.headers_mut());
         // Lengths that differ have been refused by the client that read them.
         let _ = one_length(answer.headers_mut());

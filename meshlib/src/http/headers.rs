@@ -388,7 +388,7 @@ fn is_port(text: &[u8]) -> bool {
 fn wanted_upgrade(request: &mut Request<Body>) -> Option<HeaderValue> {
     let asks = request.version() == Version::HTTP_11
         && request.method() != Method::CONNECT
-        && tokens(request.headers(), &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+        && tokens(request.headers(), &header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     asks.then(|| request.headers_mut().remove(header::UPGRADE)).flatten()
 }
 
@@ -397,10 +397,10 @@ fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
             // Nobody may take these away: they say what the message is and who it is for.
-            .filter(|token| !token.eq_ignore_ascii_case("host"))
-            .filter(|token| !token.eq_ignore_ascii_case("content-length"))
-            .filter(|token| !token.eq_ignore_ascii_case("te"))
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|token| !token.eq_ignore_ascii_case(b"host"))
+            .filter(|token| !token.eq_ignore_ascii_case(b"content-length"))
+            .filter(|token| !token.eq_ignore_ascii_case(b"te"))
+            .filter_map(|token| HeaderName::from_bytes(token).ok())
             .collect();
         for name in named {
             headers.remove(name);
@@ -408,7 +408,7 @@ fn strip(headers: &mut HeaderMap) {
         headers.remove(header::CONNECTION);
     }
     if headers.contains_key(header::TE) {
-        let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
         headers.remove(header::TE);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -424,9 +424,13 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// The members of a list that may be spread over several fields.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let fields = headers.get_all(name).iter().filter_map(|field| field.to_str().ok());
-    fields.flat_map(|field| field.split(',')).map(str::trim).filter(|token| !token.is_empty())
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().flat_map(|field| members(field.as_bytes()))
+}
+
+/// The members of a list. As bytes, so that what is no text spoils no more than its own member.
+fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 /// HTTP/2 may carry each cookie in a field of its own; HTTP/1 has one field for all.

@@ -46,7 +46,7 @@ use crate::error::Error;
 pub struct HeadersLayer {
     forwarded: Forwarded,
     trusts: Option<Arc<Trusts>>,
-    via: Option<HeaderValue>,
+    via: Option<Via>,
 }
 
 type Trusts = dyn Fn(IpAddr) -> bool + Send + Sync;
@@ -65,6 +65,25 @@ pub enum Forwarded {
     X,
     /// By these, `X-Forwarded-Port`, and `Forwarded` of RFC 7239.
     Rfc7239,
+}
+
+/// The field for each version that a message may have come in.
+#[derive(Clone, Debug)]
+struct Via {
+    http10: HeaderValue,
+    http11: HeaderValue,
+    http2: HeaderValue,
+}
+
+impl Via {
+    fn of(&self, version: Version) -> HeaderValue {
+        match version {
+            Version::HTTP_10 => &self.http10,
+            Version::HTTP_2 => &self.http2,
+            _ => &self.http11,
+        }
+        .clone()
+    }
 }
 
 impl HeadersLayer {
@@ -91,7 +110,8 @@ impl HeadersLayer {
     ///
     /// If a header field cannot carry the name.
     pub fn via(mut self, name: &str) -> Result<Self, header::InvalidHeaderValue> {
-        self.via = Some(HeaderValue::from_str(&format!("1.1 {name}"))?);
+        let field = |version| HeaderValue::from_str(&format!("{version} {name}"));
+        self.via = Some(Via { http10: field("1.0")?, http11: field("1.1")?, http2: field("2.0")? });
         Ok(self)
     }
 
@@ -101,6 +121,7 @@ impl HeadersLayer {
         let host = host(request)?;
         let upgrade = wanted_upgrade(request);
         let accepted = request.extensions().get::<Accepted>().cloned();
+        let version = request.version();
         let headers = request.headers_mut();
         strip(headers);
         if let Some(upgrade) = upgrade {
@@ -112,7 +133,7 @@ impl HeadersLayer {
             self.tell(headers, host.as_ref(), accepted.as_ref());
         }
         if let Some(via) = &self.via {
-            headers.append(header::VIA, via.clone());
+            headers.append(header::VIA, via.of(version));
         }
         Ok(())
     }
@@ -133,7 +154,8 @@ impl HeadersLayer {
             answer.headers_mut().insert(header::UPGRADE, upgrade);
         }
         if let Some(via) = &self.via {
-            answer.headers_mut().append(header::VIA, via.clone());
+            let field = via.of(answer.version());
+            answer.headers_mut().append(header::VIA, field);
         }
     }
 

@@ -35,8 +35,8 @@ use crate::error::Error;
 /// - must have exactly one host and exactly one way to tell where its body ends, or it is refused as
 ///   [malformed](HttpError::Malformed);
 /// - loses what concerns its connection only: `Connection` and what that names, `Keep-Alive`, `Proxy-*`, `TE` other than
-///   `trailers`, `Transfer-Encoding`; and `Upgrade`, unless it asks for one ([`UpgradeLayer`](super::UpgradeLayer) grants
-///   it);
+///   `trailers`, `Transfer-Encoding`; and `Upgrade`, unless it asks for one to something else than HTTP
+///   ([`UpgradeLayer`](super::UpgradeLayer) grants it);
 /// - has its `Cookie` fields joined into one (RFC 9113 section 8.2.3);
 /// - tells who sent it: see [`Forwarded`].
 ///
@@ -406,12 +406,21 @@ fn is_port(text: &[u8]) -> bool {
 }
 
 /// The protocol that a request wants to go on with: by `Upgrade`, which counts only if `Connection` names it and only in
-/// HTTP/1.1 (RFC 9110 section 7.8).
+/// HTTP/1.1 (RFC 9110 section 7.8). None if that carries HTTP itself.
 fn wanted_upgrade(request: &mut Request<Body>) -> Option<HeaderValue> {
     let asks = request.version() == Version::HTTP_11
         && request.method() != Method::CONNECT
         && tokens(request.headers(), &header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    asks.then(|| request.headers_mut().remove(header::UPGRADE)).flatten()
+    let upgrade = asks.then(|| request.headers_mut().remove(header::UPGRADE)).flatten();
+    upgrade.filter(|upgrade| !carries_http(upgrade.as_bytes()))
+}
+
+/// Whether one of these protocols is HTTP in another form: h2c (RFC 9113 section 3.1 took it back), or TLS of RFC 2817.
+/// Behind it a client would send requests to the endpoint that nobody has looked at.
+pub(super) fn carries_http(protocols: &[u8]) -> bool {
+    members(protocols)
+        .filter_map(|protocol| protocol.split(|byte| *byte == b'/').next())
+        .any(|name| [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|http| name.eq_ignore_ascii_case(http)))
 }
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1).

@@ -1,6 +1,7 @@
 //! Connections that go on with another protocol than HTTP.
 
 use std::fmt;
+use std::future::ready;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -28,6 +29,8 @@ use tower::ServiceExt;
 
 use super::Accepted;
 use super::Body;
+use super::HttpError;
+use super::headers::carries_http;
 use super::write_deadline::WriteDeadline;
 use crate::error::Error;
 use crate::forward::ForwardOptions;
@@ -98,8 +101,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let over_http2 =
-            request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_some();
+        let protocol = request.extensions().get::<Protocol>().filter(|_| request.method() == Method::CONNECT);
+        if protocol.is_some_and(|protocol| carries_http(protocol.as_ref())) {
+            let refused = Error::Http(Box::new(HttpError::Malformed("it asks for HTTP inside HTTP")));
+            return Either::Right(Box::pin(ready(Err(refused))));
+        }
+        let over_http2 = protocol.is_some();
         if !over_http2 && !request.headers().contains_key(header::UPGRADE) {
             return Either::Left(self.inner.call(request));
         }

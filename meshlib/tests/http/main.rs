@@ -6,6 +6,7 @@
 mod downgrade;
 mod frames;
 mod framing;
+mod hops;
 mod recorder;
 mod rig;
 mod wire;

@@ -323,7 +323,13 @@ impl From<Failed> for Error {
 }
 
 fn exchange(source: hyper::Error) -> Error {
-    Error::Http(Box::new(HttpError::Exchange { side: Side::Server, source }))
+    // A body that broke off on its way to the endpoint is not the endpoint's doing.
+    let body = if source.is_user() { std::error::Error::source(&source) } else { None };
+    if let Some(HttpError::Silent { after }) = body.and_then(|error| error.downcast_ref()) {
+        return Error::Http(Box::new(HttpError::Silent { after: *after }));
+    }
+    let side = if body.is_some() { Side::Client } else { Side::Server };
+    Error::Http(Box::new(HttpError::Exchange { side, source }))
 }
 
 /// The session that a request is sent for.

@@ -10,4 +10,5 @@ mod framing;
 mod hops;
 mod recorder;
 mod rig;
+mod upgrades;
 mod wire;

@@ -1,0 +1,20 @@
+//! The built `tricot`, from outside: a real Consul, a real ACME authority, real sockets and signals.
+//!
+//! Sites are played in the test's own process. A test that misses a server says so and passes.
+
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+#[path = "tricot/ask.rs"]
+mod ask;
+#[path = "tricot/first.rs"]
+mod first;
+#[path = "tricot/health.rs"]
+mod health;
+#[path = "linkerd_tcp/lines.rs"]
+mod lines;
+#[path = "tricot/load.rs"]
+mod load;
+#[path = "tricot/process.rs"]
+mod process;
+#[path = "tricot/site.rs"]
+mod site;

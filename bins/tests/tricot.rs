@@ -12,6 +12,8 @@ mod first;
 mod headers;
 #[path = "tricot/health.rs"]
 mod health;
+#[path = "tricot/life.rs"]
+mod life;
 #[path = "linkerd_tcp/lines.rs"]
 mod lines;
 #[path = "tricot/load.rs"]

@@ -164,15 +164,19 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
 
     let running = Workers::start(jobs).map_err(|error| format!("cannot start a thread: {error}"))?;
     notify(&[NotifyState::Ready]);
-    let result = until_ended(running, &drain, settings.shutdown_grace, &mut signals, &parts).await;
-    ordering.start();
-    // Whatever it is, it is not worth waiting for much longer.
-    if time::timeout(LAST_WORK, ordering.finish(LAST_WORK)).await.is_err() {
-        tracing::debug!(target: "tricot", "orders for certificates were given up");
+    let result = until_ended(running, &drain, settings.shutdown_grace, &mut signals, &parts).await?;
+    let last_work = async {
+        // Whatever it is, it is not worth waiting for much longer.
+        if time::timeout(LAST_WORK, ordering.finish(LAST_WORK)).await.is_err() {
+            tracing::debug!(target: "tricot", "orders for certificates were given up");
+        }
+        admin_drain.finish(Duration::from_millis(200)).await;
+        tasks.shutdown().await;
+    };
+    tokio::select! {
+        () = last_work => result,
+        signal = signals.end() => Err(at_once(signal)),
     }
-    admin_drain.finish(Duration::from_millis(200)).await;
-    tasks.shutdown().await;
-    result
 }
 
 /// What all workers share.
@@ -365,19 +369,23 @@ fn admin_server(
     })
 }
 
-/// Waits until all workers have ended. A signal, and the first that fails, start the drain.
+/// Waits until all workers have ended, and returns how. A signal, and the first that fails, start the drain.
+///
+/// # Errors
+///
+/// A second signal: nothing is to be waited for any more.
 async fn until_ended(
     mut workers: Workers,
     drain: &Drain,
     grace: Duration,
     signals: &mut Signals,
     parts: &Parts,
-) -> Result<(), String> {
+) -> Result<Result<(), String>, String> {
     let mut failure = None;
     loop {
         tokio::select! {
             failed = workers.failure() => match failed {
-                None => return failure.map_or(Ok(()), Err),
+                None => return Ok(failure.map_or(Ok(()), Err)),
                 Some(error) => {
                     let error = log::chain(&error);
                     tracing::error!(target: "tricot", error, "draining");
@@ -390,7 +398,7 @@ async fn until_ended(
                     continue;
                 };
                 if drain.is_started() {
-                    return Err(format!("a second signal ({signal}): exiting at once"));
+                    return Err(at_once(signal));
                 }
                 tracing::info!(target: "tricot", signal, ?grace, "draining");
             }
@@ -402,6 +410,10 @@ async fn until_ended(
             tokio::spawn(async move { drain.finish(grace).await });
         }
     }
+}
+
+fn at_once(signal: &str) -> String {
+    format!("a second signal ({signal}): exiting at once")
 }
 
 /// Tells the service manager, if there is one that listens.
@@ -432,6 +444,15 @@ impl Signals {
             _ = self.terminate.recv() => Some("TERM"),
             _ = self.interrupt.recv() => Some("INT"),
             _ = self.hang_up.recv() => None,
+        }
+    }
+
+    /// The next signal that ends the program.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            if let Some(signal) = self.next().await {
+                return signal;
+            }
         }
     }
 }

@@ -8,6 +8,8 @@
 mod ask;
 #[path = "tricot/first.rs"]
 mod first;
+#[path = "tricot/handover.rs"]
+mod handover;
 #[path = "tricot/headers.rs"]
 mod headers;
 #[path = "tricot/health.rs"]

@@ -6,6 +6,8 @@
 
 #[path = "tricot/ask.rs"]
 mod ask;
+#[path = "tricot/choice.rs"]
+mod choice;
 #[path = "tricot/first.rs"]
 mod first;
 #[path = "tricot/handover.rs"]

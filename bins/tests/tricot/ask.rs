@@ -15,6 +15,7 @@ use tokio::time;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -65,9 +66,11 @@ impl Client {
         Self { addr, config: config.into() }
     }
 
-    /// Takes certificates of these authorities only.
+    /// Takes certificates of these authorities only, and wants to see one with each connection.
     pub(crate) fn trusting(addr: SocketAddr, roots: RootCertStore) -> Self {
-        Self { addr, config: tls::client_config(tls::provider(), roots).unwrap().into() }
+        let mut config = tls::client_config(tls::provider(), roots).unwrap();
+        config.resumption = Resumption::disabled();
+        Self { addr, config: config.into() }
     }
 
     /// Connects, naming this server.

@@ -22,6 +22,8 @@ mod life;
 mod lines;
 #[path = "tricot/load.rs"]
 mod load;
+#[path = "tricot/outage.rs"]
+mod outage;
 #[path = "tricot/process.rs"]
 mod process;
 #[path = "tricot/site.rs"]

@@ -277,16 +277,21 @@ pub(super) async fn follow_own(consul: Consul, node: Option<Arc<str>>, own: watc
     };
     own.send_replace(Own { node: Some(Arc::clone(&node)), site: None });
     let mut infos = consul.node(Arc::clone(&node));
-    let mut unknown = false;
+    let (mut seen, mut missing) = (false, false);
     while let Some(level) = infos.next().await {
         let Some(info) = level.value else { continue };
-        if info.is_none() && !std::mem::replace(&mut unknown, true) {
-            tracing::warn!(target: "tricot", %node, "Consul knows no node of this name; no instance counts as near");
-        }
-        let site = info.and_then(|info| info.site);
+        let Some(info) = info else {
+            // A token that loses its rights sees no node either: nothing moves because of that.
+            if !std::mem::replace(&mut missing, true) {
+                let near = if seen { "what is near stays as it was" } else { "no instance counts as near" };
+                tracing::warn!(target: "tricot", %node, "Consul knows no node of this name; {near}");
+            }
+            continue;
+        };
+        (seen, missing) = (true, false);
         own.send_if_modified(|own| {
-            let changed = own.site != site;
-            own.site = site;
+            let changed = own.site != info.site;
+            own.site = info.site;
             changed
         });
     }

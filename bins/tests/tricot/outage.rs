@@ -1,0 +1,214 @@
+//! Consul that is away, silent, empty, or lets nobody in.
+
+use std::time::Duration;
+
+use meshlib::test_util::Consul;
+use meshlib::test_util::ConsulOptions;
+use meshlib::test_util::or_skip;
+use rustix::process::Signal;
+
+use crate::ask::Client;
+use crate::ask::page;
+use crate::load::Connections;
+use crate::load::Load;
+use crate::process::Tricot;
+use crate::process::until;
+use crate::process::until_within;
+use crate::site::Site;
+
+const HOST: &str = "app.example.com";
+const TAG: &str = "tricot app.example.com";
+const RECOVERY: Duration = Duration::from_secs(10);
+const TOKEN: &str = "b1gs33d0-0000-4000-8000-0000000000aa";
+
+/// A proxy with a site, and clients that ask.
+struct Busy {
+    site: Site,
+    tricot: Tricot,
+    client: Client,
+    load: Load,
+}
+
+impl Busy {
+    async fn start(consul: &Consul, variables: &[(&str, &str)]) -> Self {
+        let site = Site::start("one").await;
+        consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+        let tricot = Tricot::start_with(consul, variables).await;
+        let client = Client::lenient(tricot.https);
+        let load = Load::start(&client, HOST, 2, Connections::Kept);
+        load.more(20).await;
+        Self { site, tricot, client, load }
+    }
+
+    /// Registers the site with one more host, and measures until that is served.
+    async fn recovers(&self, consul: &Consul) {
+        let host = "new.example.com";
+        let service = format!(
+            r#"{{"Node": "n1", "Address": "127.0.0.1", "SkipNodeUpdate": true,
+                "Service": {{"Service": "web", "ID": "web-1", "Port": {}, "Tags": ["{TAG}", "tricot {host}"]}}}}"#,
+            self.site.port()
+        );
+        // A cluster that has lost its leader takes nothing until it has another.
+        until("a registration", async || {
+            let answer = consul.request("PUT", "/v1/catalog/register", &service).await;
+            answer.is_ok_and(|answer| answer.status == 200)
+        })
+        .await;
+        let took = until_within("the rules as they are now", RECOVERY, async || {
+            self.client.status(host, "/").await == Some(200)
+        })
+        .await;
+        println!("what Consul says is in force again after {took:?}");
+    }
+
+    async fn has_rule(&self) -> bool {
+        page(self.tricot.metrics, "/rules").await.text().contains(HOST)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_go_on_without_consul() {
+    let Some(mut consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let busy = Busy::start(&consul, &[]).await;
+
+    consul.kill();
+    busy.tricot.logs("Consul cannot be relied on").await;
+    busy.load.more(200).await;
+    assert!(busy.has_rule().await);
+    assert_eq!(page(busy.tricot.metrics, "/healthz").await.status, 200);
+    busy.load.stop().await.assert_all_ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_has_forgotten_all_is_followed_again() {
+    let Some(mut consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let busy = Busy::start(&consul, &[]).await;
+
+    consul.restart().await;
+    busy.recovers(&consul).await;
+    busy.tricot.logs("Consul is back").await;
+
+    busy.load.more(50).await;
+    let tally = busy.load.stop().await;
+    // Between its start and the registration its catalog is empty indeed.
+    println!("while the agent had forgotten all: {:?}", tally.answers);
+    assert!(tally.answers.keys().all(|status| matches!(status, 200 | 404)), "{tally:?}");
+    assert!(tally.errors.is_empty(), "{tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_go_on_while_consul_is_silent() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let busy = Busy::start(&consul, &[]).await;
+
+    consul.pause();
+    busy.load.more(500).await;
+    // A client that is new needs nothing of Consul either.
+    assert_eq!(busy.client.status(HOST, "/").await, Some(200));
+    consul.resume();
+    busy.recovers(&consul).await;
+
+    busy.load.stop().await.assert_all_ok();
+}
+
+/// A token that may do nothing.
+async fn powerless(consul: &Consul) -> String {
+    let made = consul.put("/v1/acl/token", r#"{"Description": "may do nothing"}"#).await;
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    made["SecretID"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_loses_its_rights_takes_no_rule_away() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
+    let powerless = powerless(&consul).await;
+    let file = consul.dir().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let busy = Busy::start(&consul, &[("TRICOT_CONSUL_TOKEN_FILE", file.to_str().unwrap())]).await;
+
+    std::fs::write(&file, powerless).unwrap();
+    busy.tricot.signal(Signal::HUP);
+    busy.tricot.logs("token for Consul read again").await;
+    // What was asked with the other token is answered with each change.
+    let mut n = 0;
+    until("a catalog that nobody believes", async || {
+        n += 1;
+        consul.service("n1", "other", "other-1", 9, &[&format!("tricot other.example.com {n}")]).await;
+        busy.tricot.log().count("Consul cannot be relied on") > 0
+    })
+    .await;
+    busy.load.more(200).await;
+    assert!(busy.has_rule().await);
+
+    std::fs::write(&file, TOKEN).unwrap();
+    busy.tricot.signal(Signal::HUP);
+    busy.recovers(&consul).await;
+    busy.load.stop().await.assert_all_ok();
+}
+
+#[tokio::test]
+async fn a_token_that_loses_its_rights_leaves_the_proxy_where_it_is() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
+    let powerless = powerless(&consul).await;
+    let file = consul.dir().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let (near, far) = (Site::start("near").await, Site::start("far").await);
+    for (node, site, id, port) in
+        [("a", "north", "own", 0), ("b", "north", "near", near.port()), ("c", "south", "far", far.port())]
+    {
+        let meta =
+            format!(r#"{{"Node": "{node}", "Address": "127.0.0.1", "NodeMeta": {{"site": "{site}"}}}}"#);
+        consul.register(&meta).await;
+        if port > 0 {
+            consul.service(node, "web", id, port, &[TAG]).await;
+        }
+    }
+    let variables = [
+        ("TRICOT_CONSUL_TOKEN_FILE", file.to_str().unwrap()),
+        ("TRICOT_NODE_NAME", "a"),
+        ("TRICOT_LB", "rr"),
+    ];
+    let tricot = Tricot::start_with(&consul, &variables).await;
+    let client = Client::lenient(tricot.https);
+    let nearest = async || {
+        let mut conn = client.connect(HOST).await.unwrap();
+        let mut all_near = true;
+        for _ in 0..4 {
+            all_near &= conn.get(HOST, "/").await.unwrap().text() == "near";
+        }
+        all_near
+    };
+    until("the proxy's own site", nearest).await;
+
+    std::fs::write(&file, powerless).unwrap();
+    tricot.signal(Signal::HUP);
+    tricot.logs("token for Consul read again").await;
+    let mut n = 0;
+    until("a node that cannot be seen", async || {
+        n += 1;
+        let node = format!(
+            r#"{{"Node": "a", "Address": "127.0.0.1", "NodeMeta": {{"site": "north", "n": "{n}"}}}}"#
+        );
+        consul.register(&node).await;
+        tricot.log().count("Consul knows no node of this name") > 0
+    })
+    .await;
+
+    for _ in 0..20 {
+        assert!(nearest().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_in_the_middle_of_a_cluster_is_not_noticed_by_clients() {
+    let Some([one, mut two, three]) = or_skip(Consul::cluster(ConsulOptions::default()).await) else {
+        return;
+    };
+    let busy = Busy::start(&one, &[]).await;
+
+    two.kill();
+    busy.load.more(100).await;
+    busy.recovers(&three).await;
+
+    busy.load.stop().await.assert_all_ok();
+}

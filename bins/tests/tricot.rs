@@ -6,6 +6,8 @@
 
 #[path = "tricot/ask.rs"]
 mod ask;
+#[path = "tricot/certificates.rs"]
+mod certificates;
 #[path = "tricot/choice.rs"]
 mod choice;
 #[path = "tricot/first.rs"]

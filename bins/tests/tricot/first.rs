@@ -47,10 +47,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts them, unless they are missing here.
     pub(crate) async fn start(options: PebbleOptions) -> Option<Self> {
+        Self::start_with(options, ConsulOptions::default()).await
+    }
+
+    /// The same with an agent that is told how to be.
+    pub(crate) async fn start_with(options: PebbleOptions, agent: ConsulOptions) -> Option<Self> {
         let http = Port::take();
         let options = options.with_http_port(http.addr().port());
         let pebble = or_skip(Pebble::start(options).await)?;
-        let consul = or_skip(Consul::start(ConsulOptions::default()).await)?;
+        let consul = or_skip(Consul::start(agent).await)?;
         Some(Self { consul, pebble, http })
     }
 

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
+#[path = "tricot/admin.rs"]
+mod admin;
 #[path = "tricot/ask.rs"]
 mod ask;
 #[path = "tricot/certificates.rs"]

@@ -1,0 +1,219 @@
+//! What operators see: metrics, rules, logs.
+
+use std::collections::BTreeSet;
+
+use meshlib::test_util::Consul;
+use meshlib::test_util::ConsulOptions;
+use meshlib::test_util::PebbleOptions;
+use meshlib::test_util::or_skip;
+use serde_json::Value;
+
+use crate::ask::Client;
+use crate::ask::page;
+use crate::ask::plain;
+use crate::first::Cluster;
+use crate::process::Tricot;
+use crate::process::until;
+use crate::site::Site;
+use crate::site::SiteOptions;
+
+const HOST: &str = "app.example.com";
+const TAG: &str = "tricot app.example.com";
+const TOKEN: &str = "b1gs33d0-0000-4000-8000-0000000000aa";
+
+async fn serving(level: &str) -> Option<(Consul, Site, Tricot, Client)> {
+    let consul = or_skip(Consul::start(ConsulOptions::default()).await)?;
+    let site = Site::start("one").await;
+    consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+    let tricot = Tricot::start_with(&consul, &[("RUST_LOG", level)]).await;
+    let client = Client::lenient(tricot.https);
+    Some((consul, site, tricot, client))
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_that_are_documented() {
+    let Some(cluster) = Cluster::start(PebbleOptions::default()).await else { return };
+    let site = Site::start("one").await;
+    let gone = {
+        // Nobody listens there any more.
+        let gone = Site::start("gone").await;
+        gone.port()
+    };
+    cluster.consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+    cluster.consul.service("n1", "dead", "dead-1", gone, &["tricot dead.example.com"]).await;
+    let tricot = cluster.tricot(&[]).await;
+    let client = cluster.client(&tricot).await;
+    until("a page with a certificate", async || client.status(HOST, "/").await == Some(200)).await;
+    let lenient = Client::lenient(tricot.https);
+    assert_eq!(lenient.status("unknown.example.com", "/").await, Some(404));
+    assert_eq!(lenient.status("dead.example.com", "/").await, Some(502));
+    assert_eq!(plain(tricot.http, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap().status, 301);
+
+    let text = page(tricot.metrics, "/metrics").await.text();
+
+    let types: BTreeSet<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .filter(|(name, _)| name.starts_with("tricot_"))
+        .collect();
+    for (name, kind, sample) in [
+        (
+            "tricot_requests_total",
+            "counter",
+            r#"{code="200", host="app.example.com", method="GET", service="web"} 1"#,
+        ),
+        ("tricot_request_duration_seconds", "histogram", r#"service="web""#),
+        ("tricot_requests_in_flight", "gauge", r#"{service="web"} 0"#),
+        ("tricot_backend_errors_total", "counter", r#"kind="connect""#),
+        ("tricot_retries_total", "counter", ""),
+        ("tricot_no_route_total", "counter", "tricot_no_route_total 1"),
+        ("tricot_redirects_total", "counter", "tricot_redirects_total 1"),
+        ("tricot_backends", "gauge", r#"{service="web", state="usable"} 1"#),
+        ("tricot_rules", "gauge", "tricot_rules 2"),
+        ("tricot_table_builds_total", "counter", ""),
+        ("tricot_table_age_seconds", "gauge", ""),
+        ("tricot_certificate_not_after_seconds", "gauge", r#"name="app.example.com""#),
+        ("tricot_certificates", "gauge", r#"state="self_signed""#),
+        ("tricot_acme_orders_total", "counter", r#"result="ok""#),
+        ("tricot_tls_handshakes_total", "counter", r#"alpn="none", result="ok", version=""#),
+        ("tricot_connections", "gauge", r#"listener="https""#),
+    ] {
+        assert!(types.contains(&(name, kind)), "{name} {kind} in {text}");
+        let found = text.lines().any(|line| line.starts_with(name) && line.contains(sample));
+        assert!(found, "{name} with {sample} in {text}");
+    }
+    // A host that a client has made up is no label.
+    assert!(!text.contains("unknown.example.com"));
+}
+
+#[tokio::test]
+async fn rules_are_shown_with_their_instances() {
+    let Some((consul, site, tricot, client)) = serving("tricot=info").await else { return };
+    consul.service("n1", "web", "web-2", 9, &["tricot-https other.example.com/x 7"]).await;
+    consul.check("n1", "web-1", "c", "warning").await;
+    let rules = async || {
+        let shown = page(tricot.metrics, "/rules").await;
+        assert_eq!(shown.field("content-type"), Some("application/json"));
+        serde_json::from_slice::<Value>(&shown.body).unwrap()
+    };
+    until("both rules", async || rules().await["rules"].as_array().is_some_and(|rules| rules.len() == 2))
+        .await;
+    until("a warning", async || rules().await["text"].to_string().contains("warning")).await;
+    assert_eq!(client.status(HOST, "/").await, Some(200));
+
+    let shown = rules().await;
+
+    let first = &shown["rules"][0];
+    assert_eq!((&first["rule"], &first["host"]), (&"app.example.com 100".into(), &HOST.into()));
+    let instance = &first["instances"][0];
+    assert_eq!(instance["addr"], site.addr.to_string());
+    assert_eq!(
+        (&instance["service"], &instance["id"], &instance["node"]),
+        (&"web".into(), &"web-1".into(), &"n1".into())
+    );
+    assert_eq!((&instance["picked"], &instance["state"]), (&1.into(), &"usable".into()));
+    let second = &shown["rules"][1];
+    assert_eq!(
+        (&second["rule"], &second["instances"][0]["tls"]),
+        (&"other.example.com/x 7".into(), &true.into())
+    );
+    assert_eq!(shown["degraded"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_404_on_the_admin_address() {
+    let Some((_consul, _site, tricot, _client)) = serving("tricot=info").await else { return };
+
+    assert_eq!(page(tricot.metrics, "/other").await.status, 404);
+    assert_eq!(page(tricot.metrics, "/healthz").await.text(), "ok\n");
+}
+
+#[tokio::test]
+async fn a_healthy_proxy_is_quiet_about_warnings() {
+    let level = "tricot=info";
+    let Some(cluster) = Cluster::start(PebbleOptions::default()).await else { return };
+    let site = Site::start("one").await;
+    let tags = [TAG, "d53-cname x", "(diplonat (tcp_port 1))", "urlprefix-/x"];
+    cluster.consul.service("n1", "web", "web-1", site.port(), &tags).await;
+    let node = r#"{"Node": "n1", "Address": "127.0.0.1", "NodeMeta": {"site": "north"}}"#;
+    cluster.consul.register(node).await;
+    let tricot = cluster.tricot(&[("RUST_LOG", level), ("TRICOT_NODE_NAME", "n1")]).await;
+    let client = cluster.client(&tricot).await;
+    until("a page with a certificate", async || client.status(HOST, "/").await == Some(200)).await;
+
+    tricot.logs("ordered a certificate").await;
+    let warnings: Vec<_> =
+        tricot.log().all().into_iter().filter(|line| line.contains(r#""level":"WARN""#)).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+#[tokio::test]
+async fn a_request_is_a_line_that_names_its_instance_only_to_those_who_look_for_faults() {
+    for (level, names) in [("tricot=info", false), ("tricot=debug", true)] {
+        let Some((_consul, _site, tricot, client)) = serving(level).await else { return };
+        assert_eq!(client.status(HOST, "/x?y").await, Some(200));
+        tricot.logs(r#""message":"request""#).await;
+
+        let lines = tricot.log().all();
+        let line = lines.iter().find(|line| line.contains(r#""message":"request""#)).unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (field, value) in [("client", "127.0.0.1"), ("method", "GET"), ("host", HOST), ("path", "/x?y")] {
+            assert_eq!(line[field], value);
+        }
+        assert_eq!(
+            (&line["status"], &line["bytes"], &line["complete"]),
+            (&200.into(), &3.into(), &true.into())
+        );
+        assert_eq!(line.get("node").is_some(), names, "{line}");
+        assert_eq!(lines.iter().any(|line| line.contains("sending")), names);
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_however_much_is_logged() {
+    let Some(cluster) =
+        Cluster::start_with(PebbleOptions::default(), ConsulOptions::default().with_acl(TOKEN)).await
+    else {
+        return;
+    };
+    let site = Site::start_with(SiteOptions {
+        fields: "Set-Cookie: id=cookie-of-the-site\r\nX-Shown: answer-field\r\n".into(),
+        body: "one".into(),
+        ..SiteOptions::default()
+    })
+    .await;
+    cluster.consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+    // Everything that the program and what it is made of can say.
+    let tricot = cluster.tricot(&[("RUST_LOG", "trace"), ("TRICOT_CONSUL_TOKEN", TOKEN)]).await;
+    let client = cluster.client(&tricot).await;
+    until("a page with a certificate", async || client.status(HOST, "/").await == Some(200)).await;
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Basic secret-of-the-client\r\nX-Asked: request-field\r\n\
+         Proxy-Authorization: Basic other-secret-of-the-client\r\nCookie: id=cookie-of-the-client\r\n\r\n"
+    );
+    assert_eq!(client.send(HOST, &request).await.unwrap().status, 200);
+    assert_eq!(site.last().all("authorization"), ["Basic secret-of-the-client"]);
+    tricot.logs("request-field").await;
+    tricot.logs("answer-field").await;
+    let kept = cluster.consul.get("/v1/kv/tricot/?recurse").await.body;
+    assert!(kept.contains("certs"), "there is a key to keep secret");
+
+    let log = tricot.log().all().join("\n") + &tricot.stderr().all().join("\n");
+
+    let own = log
+        .lines()
+        .filter(|line| line.contains(r#""target":"tricot""#) || line.contains(r#""target":"meshlib"#));
+    let own: String = own.collect();
+    for secret in [
+        TOKEN,
+        "secret-of-the-client",
+        "cookie-of-the-client",
+        "cookie-of-the-site",
+        "PRIVATE KEY",
+        "key_pem",
+    ] {
+        assert!(!own.contains(secret), "{secret} in a line of ours");
+        let line = log.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} in {line:?}");
+    }
+}

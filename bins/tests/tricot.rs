@@ -26,6 +26,8 @@ mod life;
 mod lines;
 #[path = "tricot/load.rs"]
 mod load;
+#[path = "tricot/on_demand.rs"]
+mod on_demand;
 #[path = "tricot/outage.rs"]
 mod outage;
 #[path = "tricot/process.rs"]

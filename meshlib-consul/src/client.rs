@@ -36,6 +36,7 @@ use crate::lanes::Lanes;
 use crate::leader::Leader;
 use crate::secure::Follow;
 use crate::secure::Secure;
+use crate::stats::Counts;
 use crate::transport::Address;
 use crate::transport::Place;
 use crate::transport::Wire;
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     quick: Arc<Lanes>,
     pub(crate) leader: Leader,
     pub(crate) hub: Hub,
+    pub(crate) counts: Counts,
     following: OnceLock<Vec<AbortHandle>>,
 }
 
@@ -169,6 +171,7 @@ impl Consul {
             quick: Lanes::new(quick),
             leader: Leader::default(),
             hub: Hub::default(),
+            counts: Counts::default(),
             following: OnceLock::new(),
             config,
         };
@@ -263,6 +266,7 @@ impl Shared {
             Err(ConsulError::Unreachable { .. } | ConsulError::Timeout { .. }) => self.missed(index),
             Err(_) => {}
         }
+        self.counts.asked(&ask.uri, &result);
         result
     }
 
@@ -418,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_client_shows_no_token() {
-        let config = Config::default().with_token(crate::Token::new("s3cret"));
+        let config = Config::default().with_token(Token::new("s3cret"));
 
         let consul = Consul::new(config).unwrap();
 

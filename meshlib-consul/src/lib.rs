@@ -33,6 +33,7 @@
 //! | [`ConsulKv`] | the key-value store as a [`KvStore`](meshlib::store::KvStore) |
 //! | [`Consul::kv_get`] and its like | the key-value store with all it can do |
 //! | [`Consul::lock`], [`Consul::try_lock`] | locks that are kept, and whose loss is noticed |
+//! | [`Consul::stats`] | how often Consul was asked, for metrics |
 //! | [`watch`] | what is told about what is followed |
 //!
 //! # Limits
@@ -68,6 +69,7 @@ mod lock;
 mod pump;
 mod secure;
 mod service;
+mod stats;
 mod store;
 mod sweep;
 mod transport;
@@ -96,4 +98,6 @@ pub use kv::MAX_TXN;
 pub use kv::PutOptions;
 pub use kv::TxnOp;
 pub use service::Service;
+pub use stats::EndpointStats;
+pub use stats::Stats;
 pub use store::ConsulKv;

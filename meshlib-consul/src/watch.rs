@@ -254,6 +254,9 @@ impl<T: Clone + PartialEq> Watch<T> {
         }
         let index = answer.index().ok_or_else(|| ConsulError::NoIndex { what: Arc::clone(what) })?;
         let value = (self.decode)(&answer).map_err(|error| ConsulError::decode(what, error))?;
+        if self.index.is_behind(index) {
+            self.consul.shared.counts.index_went_back(&self.ask.uri);
+        }
         let moved = self.index.advance(index);
         let most_lag = self.consul.shared.config.max_lag;
         let degraded = match answer.lag() {

@@ -19,9 +19,11 @@ use meshlib::http::admin::json;
 use meshlib::http::admin::text;
 use meshlib::http::admin::typed;
 use meshlib::observe::prometheus::Format;
+use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::content_type;
 use meshlib::tls::acme::Manager;
 use meshlib::tls::acme::NameState;
+use meshlib_consul::Consul;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -109,6 +111,7 @@ fn word(state: ReplicaState) -> &'static str {
 /// The pages of the admin address.
 pub(super) fn pages(
     metrics: Metrics,
+    consul: Consul,
     manager: Manager,
     current: Arc<Current>,
     shown: Arc<Shown>,
@@ -117,7 +120,7 @@ pub(super) fn pages(
     let rules = Arc::clone(&shown);
     Router::new()
         .get("/metrics", move |request| {
-            refresh(&metrics, &manager, &shown);
+            refresh(&metrics, &consul, &manager, &shown);
             let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
             let format = Format::from_accept(accept);
             typed(content_type(format), metrics.registry.render(format))
@@ -136,8 +139,9 @@ pub(super) fn pages(
 }
 
 /// Brings the numbers up to date that are looked at rather than counted.
-fn refresh(metrics: &Metrics, manager: &Manager, shown: &Shown) {
+fn refresh(metrics: &Metrics, consul: &Consul, manager: &Manager, shown: &Shown) {
     let registry = &metrics.registry;
+    contacts(registry, consul);
     let mut states: BTreeMap<(Arc<str>, &'static str), i64> = BTreeMap::new();
     for group in shown.groups() {
         for endpoint in &*group.endpoints() {
@@ -185,6 +189,34 @@ fn refresh(metrics: &Metrics, manager: &Manager, shown: &Shown) {
             .gauge("tricot_certificates", "Names that need a certificate, by how they stand.", &labels)
             .set(n);
     }
+}
+
+/// How often Consul was asked.
+fn contacts(registry: &Registry, consul: &Consul) {
+    let stats = consul.stats();
+    for (endpoint, counts) in stats.endpoints {
+        for (name, help, count) in [
+            ("tricot_consul_requests_total", "Requests to Consul that have ended.", counts.requests),
+            ("tricot_consul_errors_total", "Requests to Consul without a good answer.", counts.errors),
+            (
+                "tricot_consul_index_resets_total",
+                "How often an index of Consul went back.",
+                counts.index_resets,
+            ),
+        ] {
+            let counter = registry.counter(name, help, &[("endpoint", endpoint)]);
+            // The admin server runs on one thread, and nobody else counts here.
+            counter.add(count.saturating_sub(counter.get()));
+        }
+    }
+    let seconds = stats.last_contact.map_or(-1, |ago| i64::try_from(ago.as_secs()).unwrap_or(i64::MAX));
+    registry
+        .gauge(
+            "tricot_consul_last_contact_seconds",
+            "Time since Consul last answered; -1 if it never has.",
+            &[],
+        )
+        .set(seconds);
 }
 
 /// Writes the rules to a file: all or nothing.

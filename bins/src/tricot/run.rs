@@ -353,6 +353,7 @@ fn admin_server(
     let failed = |error: io::Error| format!("cannot serve metrics: {error}");
     let pages = admin::pages(
         parts.metrics.clone(),
+        parts.consul.clone(),
         parts.manager.clone(),
         Arc::clone(&parts.current),
         Arc::clone(&parts.shown),

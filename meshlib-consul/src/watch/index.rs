@@ -17,13 +17,19 @@ impl Index {
         self.seen = 0;
     }
 
+    /// Whether an index is behind the one that was seen.
+    pub(super) fn is_behind(&self, index: u64) -> bool {
+        index.max(1) < self.seen
+    }
+
     /// Takes the index of a good answer. True if it is another one.
     ///
     /// One that goes back is that of a server that was set up anew: waiting for it to exceed the old one would be
     /// waiting in vain, so the next request does not wait at all. Zero would mean the same as none, and is taken as one.
     pub(super) fn advance(&mut self, index: u64) -> bool {
+        let is_behind = self.is_behind(index);
         let index = index.max(1);
-        if index < self.seen {
+        if is_behind {
             tracing::debug!(seen = self.seen, index, "the index of consul went back");
             self.seen = 0;
             return true;

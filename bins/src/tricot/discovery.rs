@@ -29,6 +29,8 @@ use super::table::Builder;
 
 /// At most one table is made in this time.
 const PACE: Duration = Duration::from_millis(100);
+/// How long a first table waits for what is not known yet: without it a site that is there would be a 404.
+const FIRST: Duration = Duration::from_secs(5);
 /// How long the addresses of a host name count, and how long finding them may take.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
@@ -97,18 +99,26 @@ impl Discovery {
                     self.judge(&services);
                     // A catalog that was never read is no catalog without services.
                     if services.degraded.is_none() || !services.all.is_empty() {
+                        let at = match (self.current.get().is_some(), services.complete) {
+                            (true, _) => last + PACE,
+                            (false, true) => Instant::now(),
+                            (false, false) => Instant::now() + FIRST,
+                        };
+                        due = Some(due.map_or(at, |due| due.min(at)));
                         self.latest = Some(services);
-                        let at = if self.current.get().is_some() { last + PACE } else { Instant::now() };
-                        due.get_or_insert(at);
                     }
                 }
                 Ok(()) = self.own.changed() => {
                     let own = self.own.borrow_and_update().clone();
                     self.builder.moved(own);
-                    due.get_or_insert(last + PACE);
+                    if self.current.get().is_some() {
+                        due.get_or_insert(last + PACE);
+                    }
                 }
                 () = self.hosts.found() => {
-                    due.get_or_insert(last + PACE);
+                    if self.current.get().is_some() {
+                        due.get_or_insert(last + PACE);
+                    }
                 }
                 () = time::sleep_until(wait) => {
                     if due.take().is_some() {

@@ -12,6 +12,7 @@ use meshlib::test_util::or_skip;
 use socket2::Domain;
 use socket2::Socket;
 use socket2::Type;
+use tokio::net::TcpListener;
 
 use crate::ask::Client;
 use crate::ask::plain;
@@ -34,6 +35,13 @@ impl Port {
 
     pub(crate) fn addr(&self) -> SocketAddr {
         self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Listens there.
+    pub(crate) fn listen(self) -> TcpListener {
+        self.0.listen(128).unwrap();
+        self.0.set_nonblocking(true).unwrap();
+        TcpListener::from_std(self.0.into()).unwrap()
     }
 }
 

@@ -6,12 +6,15 @@ use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
+use tokio::net::TcpStream;
 
 use crate::ask::Client;
 use crate::ask::page;
+use crate::first::Port;
 use crate::load::Connections;
 use crate::load::Load;
 use crate::process::Tricot;
+use crate::process::command;
 use crate::process::until;
 use crate::process::until_within;
 use crate::site::Site;
@@ -211,4 +214,34 @@ async fn an_outage_in_the_middle_of_a_cluster_is_not_noticed_by_clients() {
     busy.recovers(&three).await;
 
     busy.load.stop().await.assert_all_ok();
+}
+
+#[tokio::test]
+async fn a_first_table_has_all_sites_however_late_consul_is() {
+    const SITES: usize = 40;
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    for n in 0..SITES {
+        let tag = format!("tricot site-{n}.example.com");
+        consul.service("n1", &format!("site-{n}"), &format!("site-{n}"), 9, &[&tag]).await;
+    }
+    // Nobody listens there yet.
+    let port = Port::take();
+    let tricot = Tricot::spawn(&mut command(port.addr()));
+    tricot.logs("Consul cannot be relied on").await;
+
+    let listener = port.listen();
+    let to = consul.addr();
+    let relay = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut agent = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut agent).await
+            });
+        }
+    });
+    tricot.has_table().await;
+
+    let first = tricot.log().wait_for("rules", |line| line.contains(r#""message":"rules""#));
+    assert!(first.contains(&format!(r#""rules":{SITES},"#)), "{first}");
+    relay.abort();
 }

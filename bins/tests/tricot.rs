@@ -34,3 +34,5 @@ mod outage;
 mod process;
 #[path = "tricot/site.rs"]
 mod site;
+#[path = "tricot/streams.rs"]
+mod streams;

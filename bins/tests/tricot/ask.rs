@@ -75,15 +75,20 @@ impl Client {
 
     /// Connects, naming this server.
     pub(crate) async fn connect(&self, name: &str) -> io::Result<Conn> {
-        let connect = async {
-            let tcp = TcpStream::connect(self.addr).await?;
+        let tcp = time::timeout(SOON, TcpStream::connect(self.addr)).await??;
+        self.handshake(tcp, name).await
+    }
+
+    /// The same over a connection that is there.
+    pub(crate) async fn handshake(&self, tcp: TcpStream, name: &str) -> io::Result<Conn> {
+        let handshake = async {
             tcp.set_nodelay(true)?;
             let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
             let tls = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await?;
             let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
             Ok(Conn { certificate: certificate.map(CertificateDer::into_owned), ..Conn::new(tls) })
         };
-        time::timeout(SOON, connect).await?
+        time::timeout(SOON, handshake).await?
     }
 
     /// Asks for a page over a connection of its own.

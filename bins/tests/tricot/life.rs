@@ -9,6 +9,7 @@ use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time;
 use tokio::time::Instant;
 
@@ -171,6 +172,28 @@ async fn requests_that_had_arrived_are_answered_after_a_signal() {
 
     let (ok, lost) = answered(conns).await;
     assert_eq!(ok, MANY, "{lost:#?}");
+    assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_in_the_queue_are_served_after_a_signal() {
+    let Some((_consul, _site, mut tricot, client)) = serving(&[]).await else { return };
+    // The other end of each is in the kernel until the program goes on.
+    tricot.signal(Signal::STOP);
+    let mut queued = JoinSet::new();
+    for _ in 0..50 {
+        let tcp = TcpStream::connect(tricot.https).await.unwrap();
+        let client = client.clone();
+        queued.spawn(async move { client.handshake(tcp, HOST).await?.get(HOST, "/").await });
+    }
+
+    tricot.signal(Signal::TERM);
+    tricot.signal(Signal::CONT);
+
+    let answers = queued.join_all().await;
+    let lost: Vec<_> =
+        answers.iter().filter(|answer| !matches!(answer, Ok(page) if page.status == 200)).collect();
+    assert!(lost.is_empty(), "{} of {}: {lost:#?}", lost.len(), answers.len());
     assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
 }
 

@@ -8,6 +8,8 @@ use meshlib::test_util::or_skip;
 
 use crate::ask::Client;
 use crate::process::Tricot;
+use crate::process::command;
+use crate::process::until;
 use crate::site::Site;
 
 /// Enough that each of three takes its turn.
@@ -129,15 +131,19 @@ async fn tricot(consul: &Consul, node: &str, variables: &[(&str, &str)]) -> Tric
     let usual = [("TRICOT_LB", "rr"), ("TRICOT_NODE_NAME", node)];
     let tricot = Tricot::start_with(consul, &[&usual, variables].concat()).await;
     if matches!(node, "a" | "b") {
-        // Where the proxy is comes by another way than the rules.
-        let client = Client::lenient(tricot.https);
-        let settled = async || {
-            let page = client.get("settled.example.com", "/").await;
-            page.is_ok_and(|page| page.text() == "1")
-        };
-        crate::process::until("the proxy's own site", settled).await;
+        until_site_is_known(&tricot).await;
     }
     tricot
+}
+
+/// Where the proxy is comes by another way than the rules: the example for it has to hold.
+async fn until_site_is_known(tricot: &Tricot) {
+    let client = Client::lenient(tricot.https);
+    until("the proxy's own site", async || {
+        let page = client.get("settled.example.com", "/").await;
+        page.is_ok_and(|page| page.text() == "1")
+    })
+    .await;
 }
 
 /// An example that holds only when the proxy knows its own site.
@@ -210,7 +216,7 @@ async fn a_proxy_that_is_nowhere_prefers_nobody() {
 
     example.check(&tricot(&consul, "no-such-node", &[]).await).await;
     // The agent is asked, whose node has none of the instances and no site.
-    let mut command = crate::process::command(consul.addr());
+    let mut command = command(consul.addr());
     let asks = Tricot::spawn(command.env("TRICOT_LB", "rr"));
     asks.has_table().await;
     example.check(&asks).await;
@@ -233,5 +239,139 @@ async fn paths_may_be_compared_by_segments() {
 
     for example in &examples {
         example.check(&tricot).await;
+    }
+}
+
+/// A rule of an instance, read as the documentation says.
+struct Rule {
+    site: usize,
+    node: &'static str,
+    host: &'static str,
+    path: &'static str,
+    priority: u32,
+    flags: Vec<&'static str>,
+    critical: bool,
+}
+
+/// All that decides between two rules, larger first: priority, path, host, own node, own site.
+type Rank = (u32, usize, (u8, usize), bool, bool);
+
+impl Rule {
+    fn random(random: &mut fastrand::Rng, site: usize) -> Self {
+        let hosts = [
+            "a.example.com",
+            "b.example.com",
+            "x.a.example.com",
+            "*.example.com",
+            "*.a.example.com",
+            "?.example.*",
+            "*",
+        ];
+        let flags: [&[&str]; 5] =
+            [&[], &[], &["tricot-site-lb"], &["tricot-global-lb"], &["tricot-site-lb", "tricot-global-lb"]];
+        Self {
+            site,
+            node: ["a", "b", "c", "p"][random.usize(..4)],
+            host: hosts[random.usize(..hosts.len())],
+            path: ["", "", "/a", "/a/b", "/ab"][random.usize(..5)],
+            priority: [1, 100, 100, 200][random.usize(..4)],
+            flags: flags[random.usize(..flags.len())].to_vec(),
+            critical: random.u8(..3) == 0,
+        }
+    }
+
+    fn site_of(node: &str) -> Option<&'static str> {
+        match node {
+            "a" | "b" => Some("north"),
+            "c" => Some("south"),
+            _ => None,
+        }
+    }
+
+    /// How a host is meant, and how closely; nothing if the rule is not for it.
+    fn host_rank(&self, host: &str) -> Option<(u8, usize)> {
+        match self.host {
+            "*" => Some((0, 0)),
+            "?.example.*" => {
+                let rest = host.get(1..).and_then(|rest| rest.strip_prefix(".example."));
+                rest.is_some().then_some((1, 0))
+            }
+            own => match own.strip_prefix('*') {
+                Some(suffix) => host.ends_with(suffix).then_some((2, suffix.len())),
+                None => (own == host).then_some((3, 0)),
+            },
+        }
+    }
+
+    /// Where it stands among the rules for a request to a proxy on a node; nothing if it is none of them.
+    fn rank(&self, host: &str, path: &str, node: &str) -> Option<Rank> {
+        let by_host = self.host_rank(host)?;
+        let global = self.flags.contains(&"tricot-global-lb");
+        let own_node = self.node == node && self.flags.is_empty();
+        let own_site =
+            Self::site_of(self.node).is_some() && Self::site_of(self.node) == Self::site_of(node) && !global;
+        path.starts_with(self.path).then_some((self.priority, self.path.len(), by_host, own_node, own_site))
+    }
+}
+
+/// Which sites may answer a request, or the status if none may.
+fn allowed(rules: &[Rule], host: &str, path: &str) -> Result<BTreeSet<usize>, u16> {
+    let ranked: Vec<(Rank, &Rule)> =
+        rules.iter().filter_map(|rule| Some((rule.rank(host, path, "a")?, rule))).collect();
+    let usable = ranked.iter().filter(|(_, rule)| !rule.critical);
+    let Some(best) = usable.clone().map(|(rank, _)| *rank).max() else {
+        return Err(if ranked.is_empty() { 404 } else { 503 });
+    };
+    Ok(usable.filter(|(rank, _)| *rank == best).map(|(_, rule)| rule.site).collect())
+}
+
+#[tokio::test]
+async fn random_tables_are_read_as_a_naive_reader_would() {
+    let seed =
+        std::env::var("TRICOT_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("TRICOT_TEST_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let Some((consul, examples)) = cluster().await else { return };
+    consul.deregister(r#"{"Node": "d", "ServiceID": "all-6"}"#).await;
+    let mut sites = vec![];
+    let mut rules = vec![];
+    for n in 0..60 {
+        let site = Site::start(&n.to_string()).await;
+        let rule = Rule::random(&mut random, n);
+        let frontend = format!("tricot {}{} {}", rule.host, rule.path, rule.priority);
+        let tags = [&[frontend.as_str()], rule.flags.as_slice()].concat();
+        let id = format!("site-{n}");
+        consul.service(rule.node, &format!("s{}", n % 7), &id, site.port(), &tags).await;
+        if rule.critical {
+            consul.check(rule.node, &id, &id, "critical").await;
+        }
+        sites.push(site);
+        rules.push(rule);
+    }
+    let mut settled = settled();
+    // Before all that is random.
+    settled.instances.iter_mut().for_each(|instance| instance.tags[0].push_str(" 999"));
+    settled.register(&consul, &examples).await;
+    let tricot = Tricot::start_with(&consul, &[("TRICOT_NODE_NAME", "a")]).await;
+    let client = Client::lenient(tricot.https);
+    until_site_is_known(&tricot).await;
+
+    for host in
+        ["a.example.com", "b.example.com", "x.a.example.com", "y.b.example.com", "c.example.org", "other.org"]
+    {
+        let mut conn = client.connect(host).await.unwrap();
+        for path in ["/", "/a", "/a/b/c", "/ab", "/b"] {
+            for _ in 0..8 {
+                let page = conn.get(host, path).await.unwrap();
+                match allowed(&rules, host, path) {
+                    Ok(allowed) => {
+                        assert_eq!(page.status, 200, "{host}{path}");
+                        let site: usize = page.text().parse().unwrap();
+                        assert!(allowed.contains(&site), "{host}{path}: {site} is none of {allowed:?}");
+                    }
+                    Err(status) => assert_eq!(page.status, status, "{host}{path}"),
+                }
+            }
+        }
     }
 }

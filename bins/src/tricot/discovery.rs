@@ -146,13 +146,16 @@ impl Discovery {
 
     fn build(&mut self) {
         let Some(services) = &self.latest else { return };
-        let instances: Vec<(&Arc<Instance>, SocketAddr)> = services
-            .all
-            .values()
-            .flat_map(|instances| instances.iter())
-            .flat_map(|instance| self.hosts.addrs(instance).into_iter().map(move |addr| (instance, addr)))
-            .collect();
-        let addrs: HashSet<SocketAddr> = instances.iter().map(|(_, addr)| *addr).collect();
+        let mut instances: Vec<(&Arc<Instance>, Option<SocketAddr>)> = Vec::new();
+        for instance in services.all.values().flat_map(|instances| instances.iter()) {
+            let addrs = self.hosts.addrs(instance);
+            if addrs.is_empty() {
+                // Its site is one of ours all the same.
+                instances.push((instance, None));
+            }
+            instances.extend(addrs.into_iter().map(|addr| (instance, Some(addr))));
+        }
+        let addrs: HashSet<SocketAddr> = instances.iter().filter_map(|(_, addr)| *addr).collect();
         let mut routes = self.builder.build(instances);
         self.log(std::mem::take(&mut routes.lines));
         if let Err(error) = self.manager.want(&routes.names) {

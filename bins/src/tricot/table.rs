@@ -20,6 +20,7 @@ use super::backend::Own;
 use super::group::Group;
 use super::group::Spreading;
 use super::metrics::Metrics;
+use super::tags::Backend as Speaks;
 use super::tags::DEFAULT_PRIORITY;
 use super::tags::HostPattern;
 use super::tags::Redirect;
@@ -86,10 +87,10 @@ impl Builder {
         self.groups.clear();
     }
 
-    /// The table of all instances, each with the addresses that it can be reached at.
+    /// The table of all instances, each with the addresses that it can be reached at, or once without one.
     pub(super) fn build<'a>(
         &mut self,
-        instances: impl IntoIterator<Item = (&'a Arc<Instance>, SocketAddr)>,
+        instances: impl IntoIterator<Item = (&'a Arc<Instance>, Option<SocketAddr>)>,
     ) -> Routes {
         let mut table = Table::builder().paths(self.paths);
         let mut on_demand = Table::builder();
@@ -108,12 +109,13 @@ impl Builder {
                     let name = format!("{}{} {}", group_key.0, group_key.1, group_key.2);
                     Arc::new(Group::new(&group_key.0, &name, &self.spreading))
                 });
-                let backend = group.backend(addr, &known_now, frontend.backend, &self.metrics);
-                let weight = known_now.weight(&self.statuses);
-                routes.lines.insert(line(group, &known_now, addr, weight.is_some(), backend.speaks_tls()));
+                let usable = addr.zip(known_now.weight(&self.statuses));
+                let tls = frontend.backend == Speaks::Https;
+                routes.lines.insert(line(group, &known_now, addr, usable.is_some(), tls));
                 let (_, endpoints) =
                     members.entry(group_key).or_insert_with(|| (host(&frontend.host), Vec::new()));
-                if let Some(weight) = weight {
+                if let Some((addr, weight)) = usable {
+                    let backend = group.backend(addr, &known_now, frontend.backend, &self.metrics);
                     endpoints.push(backend.endpoint(addr, weight));
                 }
                 match &frontend.host {
@@ -213,8 +215,9 @@ fn host(pattern: &HostPattern) -> Host {
     }
 }
 
-fn line(group: &Group, known: &Known, addr: SocketAddr, usable: bool, tls: bool) -> String {
-    let Instance { service, node, id, status, site, .. } = &*known.instance;
+fn line(group: &Group, known: &Known, addr: Option<SocketAddr>, usable: bool, tls: bool) -> String {
+    let Instance { service, node, id, status, site, address, port, .. } = &*known.instance;
+    let addr = addr.map_or_else(|| format!("{address}:{port}"), |addr| addr.to_string());
     let scheme = if tls { "https" } else { "http" };
     let site = site.as_deref().map(|site| format!(" at {site}")).unwrap_or_default();
     let usable = if usable { "" } else { ", not used" };

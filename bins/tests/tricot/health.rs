@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::ask::Client;
 use crate::ask::page;
+use crate::first::Port;
 use crate::load::Connections;
 use crate::load::Load;
 use crate::process::Tricot;
@@ -237,4 +238,63 @@ async fn a_hundred_edits_in_a_second_cost_no_request_and_the_last_counts() {
     load.more(50).await;
 
     load.stop().await.assert_all_ok();
+}
+
+#[tokio::test]
+async fn a_dead_instance_is_passed_over_for_one_that_is_farther_or_next_in_line() {
+    let Some(consul) = consul().await else { return };
+    for (node, site) in [("a", "north"), ("b", "north"), ("c", "south")] {
+        let node =
+            format!(r#"{{"Node": "{node}", "Address": "127.0.0.1", "NodeMeta": {{"site": "{site}"}}}}"#);
+        consul.register(&node).await;
+    }
+    let alive = Site::start("alive").await;
+    // Sockets that are bound and do not listen: connections to them are refused.
+    let (own, near) = (Port::take(), Port::take());
+    consul.service("a", "web", "own", own.addr().port(), &[TAG]).await;
+    consul.service("b", "web", "near", near.addr().port(), &[TAG]).await;
+    consul.service("c", "web", "far", alive.port(), &[TAG]).await;
+    consul.service("a", "old", "dead", own.addr().port(), &["tricot old.example.com"]).await;
+    consul.service("c", "old", "next", alive.port(), &["tricot old.example.com 10"]).await;
+    let tricot = Tricot::start_with(&consul, &[("TRICOT_NODE_NAME", "a")]).await;
+    let client = Client::lenient(tricot.https);
+
+    for host in [HOST, "old.example.com"] {
+        let post = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello");
+        for _ in 0..12 {
+            assert_eq!(client.status(host, "/").await, Some(200), "{host}");
+            assert_eq!(client.send(host, &post).await.unwrap().status, 200, "{host}");
+        }
+    }
+    assert_eq!(alive.count(), 48);
+}
+
+#[tokio::test]
+async fn a_host_name_is_an_address_too() {
+    let Some(consul) = consul().await else { return };
+    let site = Site::start("one").await;
+    let service = format!(
+        r#"{{"Node": "n1", "Address": "192.0.2.1",
+            "Service": {{"Service": "web", "ID": "web-1", "Address": "localhost", "Port": {}, "Tags": ["{TAG}"]}}}}"#,
+        site.port()
+    );
+    consul.register(&service).await;
+    let tricot = Tricot::start(&consul).await;
+
+    answers(&Client::lenient(tricot.https), HOST, 200).await;
+}
+
+#[tokio::test]
+async fn an_instance_whose_address_nobody_knows_is_one_that_cannot_be_used() {
+    let Some(consul) = consul().await else { return };
+    let service = format!(
+        r#"{{"Node": "n1", "Address": "192.0.2.1",
+            "Service": {{"Service": "web", "ID": "web-1", "Address": "nowhere.invalid", "Port": 80, "Tags": ["{TAG}"]}}}}"#
+    );
+    consul.register(&service).await;
+    let tricot = Tricot::start(&consul).await;
+
+    assert_eq!(Client::lenient(tricot.https).status(HOST, "/").await, Some(503));
+    let rules = page(tricot.metrics, "/rules").await.text();
+    assert!(rules.contains("nowhere.invalid:80"), "{rules}");
 }

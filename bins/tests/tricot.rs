@@ -32,6 +32,8 @@ mod on_demand;
 mod outage;
 #[path = "tricot/process.rs"]
 mod process;
+#[path = "tricot/reach.rs"]
+mod reach;
 #[path = "tricot/site.rs"]
 mod site;
 #[path = "tricot/streams.rs"]

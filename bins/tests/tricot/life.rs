@@ -1,7 +1,9 @@
 //! The command line, signals, and the end.
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::process::Output;
+use std::process::Stdio;
 use std::time::Duration;
 
 use meshlib::test_util::Consul;
@@ -172,6 +174,31 @@ async fn requests_that_had_arrived_are_answered_after_a_signal() {
 
     let (ok, lost) = answered(conns).await;
     assert_eq!(ok, MANY, "{lost:#?}");
+    assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_of_http_2_is_answered_after_a_signal() {
+    let Some((_consul, site, mut tricot, _client)) = serving(&[]).await else { return };
+    site.hold(true);
+    let port = tricot.https.port();
+    let mut curl = Command::new("curl");
+    curl.args(["-sk", "--http2", "--max-time", "20", "--resolve", &format!("{HOST}:{port}:127.0.0.1")])
+        .args(["-w", " over %{http_version}", &format!("https://{HOST}:{port}/")]);
+    let Ok(curl) = curl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
+        eprintln!("skipped: no curl on PATH");
+        return;
+    };
+    let asked = tokio::task::spawn_blocking(move || curl.wait_with_output());
+    until("the request at the instance", async || site.count() == 1).await;
+
+    tricot.signal(Signal::TERM);
+    tricot.logs("draining").await;
+    site.hold(false);
+
+    let output = asked.await.unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one over 2");
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::mem;
+use std::mem::Discriminant;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,6 +99,9 @@ struct Slots {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     addr: SocketAddr,
+    /// What the policy said. Where plaintext will do, TLS was tried and may have been given up: such a connection is none
+    /// for those that insist on TLS. Those that are refused have no connection at all.
+    how: Discriminant<ConnectTls>,
     tls: Option<(SameConfig, ServerName<'static>)>,
     client: Option<IpAddr>,
 }
@@ -127,6 +132,7 @@ impl Key {
         };
         Self {
             addr: to.endpoint.addr,
+            how: mem::discriminant(decision),
             tls: tls.map(|tls| (SameConfig(Arc::clone(&tls.config)), tls.server_name.clone())),
             client: to.request.peer.filter(|_| options.per_client).map(|peer| peer.ip()),
         }
@@ -143,7 +149,7 @@ impl Pool {
         let mut slots = self.lock();
         let Slots { by_key, sweeping } = &mut *slots;
         let slot = by_key.entry(key).or_insert_with(|| Arc::new(Slot::new(&self.options)));
-        if !std::mem::replace(sweeping, true) {
+        if !mem::replace(sweeping, true) {
             tokio::spawn(sweep(Arc::downgrade(self), self.options.idle_timeout));
         }
         Arc::clone(slot)

@@ -8,6 +8,7 @@ mod downgrade;
 mod frames;
 mod framing;
 mod hops;
+mod pool;
 mod recorder;
 mod rig;
 mod upgrades;

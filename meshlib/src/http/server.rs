@@ -246,11 +246,14 @@ where
         .serve_connection(TokioIo::new(io), handle)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    // Biased: a connection is closed only after it has looked for another request, however late that is.
     let result = tokio::select! {
+        biased;
         result = connection.as_mut() => result,
         () = accepted.draining().started() => {
             let last = requests.last_call();
             tokio::select! {
+                biased;
                 result = connection.as_mut() => result,
                 () = last => {
                     connection.as_mut().graceful_shutdown();

@@ -5,6 +5,8 @@
 
 mod bodies;
 mod downgrade;
+mod drain;
+mod floods;
 mod frames;
 mod framing;
 mod hops;

@@ -10,6 +10,7 @@ mod floods;
 mod frames;
 mod framing;
 mod hops;
+mod multiplexed;
 mod pool;
 mod recorder;
 mod rig;

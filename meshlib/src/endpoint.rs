@@ -191,7 +191,7 @@ impl Metadata {
     }
 
     /// The value of one's own, if there is one of this type.
-    pub fn attached<T: Any>(&self) -> Option<&T> {
+    pub fn attached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.attachment.as_ref()?.get()
     }
 }
@@ -207,8 +207,8 @@ impl Attachment {
     }
 
     /// The value, if it is of this type.
-    pub fn get<T: Any>(&self) -> Option<&T> {
-        self.0.downcast_ref()
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.0).downcast().ok()
     }
 }
 
@@ -255,5 +255,18 @@ mod tests {
         let huge = Weight::new(f64::MAX).unwrap();
 
         assert!(huge.saturating_add(huge).get().is_finite());
+    }
+
+    #[test]
+    fn an_attachment_is_found_again_and_equal_to_itself_only() {
+        let value = Arc::new(String::from("mine"));
+        let attached = |value: &Arc<String>| Metadata::new().with_attachment(Arc::clone(value));
+
+        let metadata = attached(&value);
+
+        assert!(Arc::ptr_eq(&metadata.attached::<String>().unwrap(), &value));
+        assert!(metadata.attached::<u8>().is_none());
+        assert_eq!(metadata, attached(&value));
+        assert_ne!(metadata, attached(&Arc::new(String::from("mine"))));
     }
 }

@@ -82,7 +82,8 @@ fn rule(group: &Group) -> Value {
     let instances: Vec<Value> = replicas
         .map(|replica| {
             let endpoint = replica.endpoint();
-            let instance = Backend::of(endpoint).map(Backend::instance);
+            let backend = Backend::of(endpoint);
+            let instance = backend.as_deref().map(Backend::instance);
             serde_json::json!({
                 "addr": endpoint.addr.to_string(),
                 "weight": endpoint.weight.get(),
@@ -90,7 +91,7 @@ fn rule(group: &Group) -> Value {
                 "id": instance.map(|it| &*it.id),
                 "node": instance.map(|it| &*it.node),
                 "site": instance.and_then(|it| it.site.as_deref()),
-                "tls": Backend::of(endpoint).is_some_and(Backend::speaks_tls),
+                "tls": backend.as_deref().is_some_and(Backend::speaks_tls),
                 "state": word(replica.state()),
                 "in_flight": replica.in_flight(),
                 "picked": replica.picked(),

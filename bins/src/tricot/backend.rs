@@ -40,11 +40,8 @@ impl Known {
 }
 
 /// An instance under one rule: what is attached to its endpoint.
-#[derive(Clone, Debug)]
-pub(super) struct Backend(Arc<Inner>);
-
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Backend {
     known: Arc<Known>,
     speaks: Speaks,
     requests: Requests,
@@ -53,40 +50,40 @@ struct Inner {
 impl Backend {
     pub(super) fn new(known: Arc<Known>, speaks: Speaks, host: &str, metrics: &Metrics) -> Self {
         let requests = Requests::new(&metrics.registry, host, &known.instance.service);
-        Self(Arc::new(Inner { known, speaks, requests }))
+        Self { known, speaks, requests }
     }
 
     pub(super) fn is_of(&self, known: &Arc<Known>, speaks: Speaks) -> bool {
-        Arc::ptr_eq(&self.0.known, known) && self.0.speaks == speaks
+        Arc::ptr_eq(&self.known, known) && self.speaks == speaks
     }
 
     pub(super) fn instance(&self) -> &Instance {
-        &self.0.known.instance
+        &self.known.instance
     }
 
     pub(super) fn metrics(&self) -> &ServiceMetrics {
-        &self.0.known.metrics
+        &self.known.metrics
     }
 
     pub(super) fn requests(&self) -> &Requests {
-        &self.0.requests
+        &self.requests
     }
 
     pub(super) fn speaks_tls(&self) -> bool {
-        self.0.speaks == Speaks::Https
+        self.speaks == Speaks::Https
     }
 
     /// Puts the headers of the instance's tags into an answer.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
-        self.0.known.registration.add_headers(headers);
+        self.known.registration.add_headers(headers);
     }
 
-    /// The endpoint that stands for it.
-    pub(super) fn endpoint(&self, addr: SocketAddr, weight: Weight) -> Endpoint {
+    /// The endpoint that stands for it: equal for as long as the backend is the same.
+    pub(super) fn endpoint(self: &Arc<Self>, addr: SocketAddr, weight: Weight) -> Endpoint {
         let instance = self.instance();
         let tls = if self.speaks_tls() { " (tls)" } else { "" };
         let mut metadata =
-            Metadata::new().with_node(Arc::clone(&instance.node)).with_attachment(Arc::new(self.clone()));
+            Metadata::new().with_node(Arc::clone(&instance.node)).with_attachment(Arc::clone(self));
         if let Some(site) = &instance.site {
             metadata = metadata.with_zone(Arc::clone(site));
         }
@@ -97,7 +94,7 @@ impl Backend {
     }
 
     /// The backend that an endpoint stands for.
-    pub(super) fn of(endpoint: &Endpoint) -> Option<&Self> {
+    pub(super) fn of(endpoint: &Endpoint) -> Option<Arc<Self>> {
         endpoint.metadata.attached()
     }
 }
@@ -113,7 +110,7 @@ impl Own {
     /// How near an endpoint is, the nearest first: of two wishes, to stay on the node and to stay at the site, the first
     /// counts for more.
     pub(super) fn tier(&self, endpoint: &Endpoint) -> u32 {
-        let Some(Backend(backend)) = Backend::of(endpoint) else { return u32::MAX };
+        let Some(backend) = Backend::of(endpoint) else { return u32::MAX };
         let (instance, spread) = (&backend.known.instance, backend.known.registration.spread);
         let same_node = spread == Spread::Nearest && self.node.as_ref() == Some(&instance.node);
         let same_site =

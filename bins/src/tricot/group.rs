@@ -45,8 +45,11 @@ pub(super) struct Group {
     balance: Balance<()>,
     updates: watch::Sender<Arc<[Endpoint]>>,
     usable: AtomicUsize,
-    backends: Mutex<HashMap<(Arc<str>, SocketAddr), Backend>>,
+    backends: Mutex<Backends>,
 }
+
+/// By what each says, its node and id, and its address.
+type Backends = HashMap<(Arc<str>, SocketAddr), Arc<Backend>>;
 
 /// How the requests of a group are spread.
 #[derive(Clone, Debug)]
@@ -125,14 +128,14 @@ impl Group {
         known: &Arc<Known>,
         speaks: Speaks,
         metrics: &Metrics,
-    ) -> Backend {
+    ) -> Arc<Backend> {
         let tls = if speaks == Speaks::Https { "https" } else { "http" };
         let key = (format!("{tls} {}/{}", known.instance.node, known.instance.id).into(), addr);
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = backends.get(&key).filter(|backend| backend.is_of(known, speaks)).cloned();
         backend.unwrap_or_else(|| {
-            let backend = Backend::new(Arc::clone(known), speaks, &self.host, metrics);
-            backends.insert(key, backend.clone());
+            let backend = Arc::new(Backend::new(Arc::clone(known), speaks, &self.host, metrics));
+            backends.insert(key, Arc::clone(&backend));
             backend
         })
     }

@@ -125,7 +125,7 @@ impl Outbound {
 
 impl TlsPolicy for Outbound {
     fn connect(&self, to: &To<Session>) -> ConnectTls {
-        if !Backend::of(&to.endpoint).is_some_and(Backend::speaks_tls) {
+        if !Backend::of(&to.endpoint).is_some_and(|backend| backend.speaks_tls()) {
             return ConnectTls::Plaintext;
         }
         let name =

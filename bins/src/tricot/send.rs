@@ -39,7 +39,7 @@ pub(super) struct Send {
 /// Who answered: an extension of answers on their way to the client.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
-    pub(super) backend: Backend,
+    pub(super) backend: Arc<Backend>,
     /// Until the answer has ended.
     _in_flight: Arc<Tracked>,
 }
@@ -60,7 +60,7 @@ impl Service<To<Request<Body>>> for Send {
     }
 
     fn call(&mut self, mut to: To<Request<Body>>) -> Self::Future {
-        let Some(backend) = Backend::of(&to.endpoint).cloned() else {
+        let Some(backend) = Backend::of(&to.endpoint) else {
             // Every endpoint of a group is made by a backend.
             return self.client.call(to);
         };

@@ -241,7 +241,7 @@ async fn a_second_signal_ends_it_at_once() {
     println!("a second signal ended it after {:?}", began.elapsed());
     assert_eq!(status.code(), Some(1));
     assert!(tricot.stderr().rest().contains("second signal"));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_second_signal_waits_for_no_order() {
     tricot.signal(Signal::TERM);
 
     assert_eq!(tricot.exit(Duration::from_secs(20)).await.code(), Some(1));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     drop(held);
 }
 

@@ -267,6 +267,13 @@ impl Shared {
             Err(_) => {}
         }
         self.counts.asked(&ask.uri, &result);
+        match &result {
+            Ok(answer) => {
+                let (status, index) = (answer.status, answer.index());
+                tracing::debug!(method = %ask.method, what = %ask.what, status, index, took = ?started.elapsed(), "asked consul");
+            }
+            Err(error) => tracing::debug!(method = %ask.method, what = %ask.what, %error, "asked consul"),
+        }
         result
     }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -205,6 +207,57 @@ async fn a_kept_connection_that_closes_is_not_held_against_a_get() {
     drop(backend);
     let error = soon(asked).await.unwrap().unwrap_err();
     assert!(!error.is_retryable(), "a new connection that breaks is no stale one: {}", error.chain());
+}
+
+#[tokio::test]
+async fn a_stale_connection_costs_a_get_nothing_and_is_no_reason_to_send_a_post_twice() {
+    for method in ["GET", "POST"] {
+        // One backend answers every second request of a connection by closing it.
+        let (fickle, steady) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut endpoints = Vec::new();
+        for (seen, patience) in [(&fickle, 1), (&steady, usize::MAX)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            endpoints.push(Endpoint::new(listener.local_addr().unwrap()));
+            tokio::spawn(backend(listener, Arc::clone(seen), patience));
+        }
+        let proxy = Setup::to_each(endpoints).start().await;
+        let mut client = proxy.connect().await;
+
+        let (mut answered, mut failed) = (0, 0);
+        for _ in 0..40 {
+            client.send(format!("{method} / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")).await;
+            match client.answer().await.status {
+                200 => answered += 1,
+                502 => failed += 1,
+                other => panic!("{other}"),
+            }
+        }
+
+        let seen = fickle.load(Ordering::Relaxed) + steady.load(Ordering::Relaxed);
+        if method == "GET" {
+            assert_eq!((answered, failed), (40, 0));
+            assert!(seen > 40, "none was sent twice");
+        } else {
+            assert!(failed > 0 && answered > 0, "{answered} answered, {failed} failed");
+            assert_eq!(seen, 40, "each was sent once");
+        }
+    }
+}
+
+/// Serves one connection after another, counts requests, and closes instead of answering more than `patience` of one.
+async fn backend(listener: TcpListener, seen: Arc<AtomicUsize>, patience: usize) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let mut wire = Wire::new(stream);
+        let mut answered = 0;
+        while wire.until(b"\r\n\r\n").await.is_some() {
+            seen.fetch_add(1, Ordering::Relaxed);
+            if answered == patience {
+                break;
+            }
+            answered += 1;
+            wire.send(OK).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -422,7 +422,9 @@ async fn look(conn: Conn, options: &ServerOptions) -> Result<(Conn, bool), Error
     let Conn { mut io, session, draining } = conn;
     let within = options.head_within;
     let mut read = BytesMut::new();
+    // Biased, for the same reason as in `http1`.
     let looked = tokio::select! {
+        biased;
         looked = time::timeout(within, preface(&mut io, &mut read)) => looked,
         () = nobody(&draining) => return Err(Error::Refused(crate::error::Refusal::Draining)),
     };

@@ -126,6 +126,15 @@ impl Error {
         }
     }
 
+    /// Whether the connection alone was at fault: its endpoint may be asked again at once, and loses no trust.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        match self {
+            #[cfg(feature = "http")]
+            Self::Http(error) => matches!(**error, crate::http::HttpError::Stale(_)),
+            _ => false,
+        }
+    }
+
     /// The error and its causes on one line, outermost first, separated by `: `.
     pub fn chain(&self) -> impl fmt::Display {
         Chain(self)

@@ -126,7 +126,7 @@ where
                             let Some(mut request) = this.request.take() else {
                                 unreachable!("a request that cannot be repeated is not picked for twice")
                             };
-                            if *this.attempts > 0 || this.calls.attempts.most != Some(1) {
+                            if this.calls.attempts.most.is_none_or(|most| *this.attempts + 1 < most) {
                                 *this.request = request.replay();
                             }
                             *this.attempts += 1;
@@ -182,7 +182,8 @@ where
                         Err(error) => error,
                     };
                     drop(guard);
-                    if error.fault() == Fault::Server {
+                    let of_connection = error.is_of_connection();
+                    if error.fault() == Fault::Server && !of_connection {
                         this.shared.failed(&attempt.replica, &error);
                     }
                     let attempts = &this.calls.attempts;
@@ -194,7 +195,9 @@ where
                         return Poll::Ready(Err(error));
                     }
                     tracing::debug!(name = %this.shared.name, error = %error.chain(), "trying another endpoint");
-                    this.tried.push(attempt.replica.endpoint().key());
+                    if !of_connection {
+                        this.tried.push(attempt.replica.endpoint().key());
+                    }
                     *this.last = Some(error);
                     let place = place.take();
                     this.step.set(Step::Pick { place });

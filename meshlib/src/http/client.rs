@@ -176,7 +176,14 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
                 match reused.send(request, &slot, &decision).await {
                     Ok(response) => return Ok(response),
                     Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
-                    Err(failed) => return Err(failed.of_kept()),
+                    Err(failed) => {
+                        let error = failed.of_kept();
+                        if error.is_of_connection() {
+                            // What was kept beside it was most likely closed with it.
+                            slot.drop_idle();
+                        }
+                        return Err(error);
+                    }
                 }
             }
             let opened = if slot.is_shared() || to.endpoint.metadata.protocol == Some(Protocol::Http2) {

@@ -26,6 +26,7 @@ use tokio::time;
 use tokio::time::Instant;
 
 use super::Body;
+use crate::endpoint::Protocol;
 use crate::session::Session;
 use crate::session::To;
 use crate::tls::ConnectTls;
@@ -103,6 +104,7 @@ pub(super) struct Key {
     /// for those that insist on TLS. Those that are refused have no connection at all.
     how: Discriminant<ConnectTls>,
     tls: Option<(SameConfig, ServerName<'static>)>,
+    protocol: Option<Protocol>,
     client: Option<IpAddr>,
 }
 
@@ -134,6 +136,7 @@ impl Key {
             addr: to.endpoint.addr,
             how: mem::discriminant(decision),
             tls: tls.map(|tls| (SameConfig(Arc::clone(&tls.config)), tls.server_name.clone())),
+            protocol: to.endpoint.metadata.protocol,
             client: to.request.peer.filter(|_| options.per_client).map(|peer| peer.ip()),
         }
     }
@@ -275,6 +278,11 @@ impl Slot {
         if connections.idle.len() < self.max_idle {
             connections.idle.push(Idle { sender, since: Instant::now(), settled });
         }
+    }
+
+    /// Closes the HTTP/1 connections that wait.
+    pub(super) fn drop_idle(&self) {
+        self.lock().idle.clear();
     }
 
     /// Lets others share a new connection.

@@ -244,6 +244,23 @@ async fn a_stale_connection_costs_a_get_nothing_and_is_no_reason_to_send_a_post_
     }
 }
 
+#[tokio::test]
+async fn a_stale_connection_to_the_only_backend_costs_a_get_nothing() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::new(listener.local_addr().unwrap());
+    tokio::spawn(backend(listener, Arc::clone(&seen), 1));
+    let proxy = Setup::to_each(vec![endpoint]).start().await;
+    let mut client = proxy.connect().await;
+
+    for _ in 0..20 {
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+
+    assert!(seen.load(Ordering::Relaxed) > 20, "none was sent twice");
+}
+
 /// Serves one connection after another, counts requests, and closes instead of answering more than `patience` of one.
 async fn backend(listener: TcpListener, seen: Arc<AtomicUsize>, patience: usize) {
     while let Ok((stream, _)) = listener.accept().await {

@@ -31,6 +31,9 @@ use super::table::Builder;
 const PACE: Duration = Duration::from_millis(100);
 /// How long a first table waits for what is not known yet: without it a site that is there would be a 404.
 const FIRST: Duration = Duration::from_secs(5);
+/// How long a table that has lost more than half of its instances is not believed, after Consul was away: an agent that
+/// has forgotten everything is told again by those who have registered with it.
+const DOUBT: Duration = Duration::from_secs(10);
 /// How long the addresses of a host name count, and how long finding them may take.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
@@ -53,6 +56,12 @@ pub(super) struct Discovery {
     lines: BTreeSet<String>,
     addrs: HashSet<SocketAddr>,
     degraded: bool,
+    /// When Consul came back.
+    back: Option<Instant>,
+    /// How many instances the table in force has.
+    known: usize,
+    /// Until then a table is not believed.
+    doubted: Option<Instant>,
 }
 
 /// What discovery works for.
@@ -85,6 +94,9 @@ impl Discovery {
             lines: BTreeSet::new(),
             addrs: HashSet::new(),
             degraded: false,
+            back: None,
+            known: 0,
+            doubted: None,
         }
     }
 
@@ -123,7 +135,10 @@ impl Discovery {
                 () = time::sleep_until(wait) => {
                     if due.take().is_some() {
                         last = Instant::now();
-                        self.build();
+                        due = self.doubts();
+                        if due.is_none() {
+                            self.build();
+                        }
                     }
                     self.hosts.refresh();
                 }
@@ -139,13 +154,34 @@ impl Discovery {
             (Some(degraded), false) => {
                 tracing::warn!(target: "tricot", reason = ?degraded, "Consul cannot be relied on; the rules stay as they are");
             }
-            (None, true) => tracing::info!(target: "tricot", "Consul is back"),
+            (None, true) => {
+                self.back = Some(Instant::now());
+                tracing::info!(target: "tricot", "Consul is back");
+            }
             _ => {}
         }
     }
 
+    /// Until when what Consul says is not believed, if it is not.
+    fn doubts(&mut self) -> Option<Instant> {
+        let until = self.back? + DOUBT;
+        let now: usize = self.latest.as_ref()?.all.values().map(|instances| instances.len()).sum();
+        if Instant::now() >= until || now * 2 >= self.known {
+            self.doubted = None;
+            return None;
+        }
+        if self.doubted.replace(until).is_none() {
+            tracing::warn!(
+                target: "tricot", before = self.known, now,
+                "Consul is back and has lost most instances; the rules stay as they are for a moment"
+            );
+        }
+        Some(until)
+    }
+
     fn build(&mut self) {
         let Some(services) = &self.latest else { return };
+        self.known = services.all.values().map(|instances| instances.len()).sum();
         let mut instances: Vec<(&Arc<Instance>, Option<SocketAddr>)> = Vec::new();
         for instance in services.all.values().flat_map(|instances| instances.iter()) {
             let addrs = self.hosts.addrs(instance);

@@ -46,6 +46,9 @@ pub use proxied::AcceptProxyHeaderLayer;
 /// Pause after the process ran out of descriptors, doubled up to the second value while that lasts.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How long the drain waits for the runtime to ask the kernel who is in the queue.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// Most connections that are taken from the queue when the drain starts: the usual length of one.
 const LAST_CALL: usize = 4096;
 
@@ -181,7 +184,9 @@ impl Server {
                 Err(error) => return Err(error),
             }
         }
-        // Closing the socket would reset who is in its queue already.
+        // Closing the socket would reset who is in its queue already. The runtime knows of them once it has asked the kernel
+        // again, which it may not have done since they came.
+        time::sleep(LOOK_AGAIN).await;
         for _ in 0..LAST_CALL {
             // Unconstrained: else tokio says, after 128 of them, that nobody is there.
             match task::unconstrained(self.accept()).now_or_never() {

@@ -21,6 +21,7 @@ use http::header::USER_AGENT;
 use meshlib::Error;
 use meshlib::http::Body;
 use meshlib::http::HttpError;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time;
 use tokio::time::Instant;
@@ -78,7 +79,7 @@ pub(crate) struct Shared {
     servers: Box<[Server]>,
     current: Mutex<Current>,
     /// Replaced when it is renewed: read with each request.
-    token: Mutex<Option<HeaderValue>>,
+    pub(crate) token: watch::Sender<Option<HeaderValue>>,
     /// For what waits for changes.
     pub(crate) watches: Arc<Lanes>,
     /// For everything else.
@@ -166,7 +167,7 @@ impl Consul {
         let shared = Shared {
             servers: servers.into(),
             current: Mutex::default(),
-            token: Mutex::new(token),
+            token: watch::Sender::new(token),
             watches: Lanes::new(most - quick),
             quick: Lanes::new(quick),
             leader: Leader::default(),
@@ -178,14 +179,14 @@ impl Consul {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Shows another token from now on, for what is followed already, too.
+    /// Shows another token from now on. What is followed already is asked for again at once.
     ///
     /// # Errors
     ///
     /// If the token cannot be sent. The one before stays in use.
     pub fn set_token(&self, token: &Token) -> Result<(), ConfigError> {
         let token = header(token)?;
-        *self.shared.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        self.shared.token.send_replace(Some(token));
         Ok(())
     }
 
@@ -306,7 +307,7 @@ impl Shared {
             HeaderValue::from_static(concat!("meshlib-consul/", env!("CARGO_PKG_VERSION"))),
         );
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        if let Some(token) = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(token) = self.token.borrow().clone() {
             headers.insert("x-consul-token", token);
         }
         let (head, body) = server.wire.send(request).await.map_err(unreachable)?.into_parts();

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use tokio::sync::watch::Receiver;
 use tokio::time;
 use tokio::time::Instant;
 use tower::BoxError;
@@ -110,6 +112,7 @@ pub(crate) struct Watch<T> {
     wakes: u32,
     refusals: u32,
     watching: Watching,
+    token: Receiver<Option<HeaderValue>>,
 }
 
 impl<T: Clone + PartialEq> Watch<T> {
@@ -133,6 +136,7 @@ impl<T: Clone + PartialEq> Watch<T> {
             wakes: 0,
             refusals: 0,
             watching: Watching::new(consul),
+            token: consul.shared.token.subscribe(),
         }
     }
 
@@ -172,9 +176,13 @@ impl<T: Clone + PartialEq> Watch<T> {
                 tokio::select! {
                     () = time::sleep_until(at) => {}
                     () = self.watching.found() => self.wakes += 1,
+                    Ok(()) = self.token.changed() => {}
                 }
             } else {
-                time::sleep_until(at).await;
+                tokio::select! {
+                    () = time::sleep_until(at) => {}
+                    Ok(()) = self.token.changed() => {}
+                }
             }
             self.retry_at = None;
         }
@@ -185,15 +193,27 @@ impl<T: Clone + PartialEq> Watch<T> {
         let lanes = Arc::clone(&self.consul.shared.watches);
         let lane = lanes.enter().await;
         self.pace.started();
-        let mut ask = self.ask.clone();
-        if let Some(index) = self.index.get() {
-            let wait = self.wait(lanes.is_crowded());
-            // Consul reads whole numbers with a unit.
-            let millis = format!("{}ms", wait.as_millis());
-            ask =
-                ask.param("index", index.to_string()).param("wait", millis).within(wait + wait / 16 + SLACK);
+        if self.token.has_changed().unwrap_or_default() {
+            self.token.mark_unchanged();
+            self.index.reset();
         }
-        let answer = self.consul.wait(ask).await;
+        let answer = loop {
+            let mut ask = self.ask.clone();
+            if let Some(index) = self.index.get() {
+                let wait = self.wait(lanes.is_crowded());
+                // Consul reads whole numbers with a unit.
+                let millis = format!("{}ms", wait.as_millis());
+                ask = ask
+                    .param("index", index.to_string())
+                    .param("wait", millis)
+                    .within(wait + wait / 16 + SLACK);
+            }
+            tokio::select! {
+                answer = self.consul.wait(ask) => break answer,
+                // With another token the answer may be another one.
+                Ok(()) = self.token.changed() => self.index.reset(),
+            }
+        };
         drop(lane);
         answer
     }

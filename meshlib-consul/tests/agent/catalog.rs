@@ -232,3 +232,20 @@ async fn names_are_followed_with_their_tags() {
         find(&mut all, SOON, |level| level.value.as_ref().is_some_and(|names| names.len() == 2)).await;
     assert_eq!(level.value.unwrap()["web"][..], ["a".into(), "b".into()]);
 }
+
+#[tokio::test]
+async fn another_token_counts_at_once() {
+    let root = "b1gs33d0-0000-4000-8000-000000000001";
+    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
+    agent.service("n1", "web", "web-1", 8080, &["edge"]).await;
+    // Nobody's token at first. An answer without a change takes a minute.
+    let consul = Consul::new(config(&agent)).unwrap();
+    let mut names = consul.service_names();
+    find(&mut names, LONG, |level| level.value.as_ref().is_some_and(|names| !names.contains_key("web")))
+        .await;
+
+    consul.set_token(&Token::new(root)).unwrap();
+
+    let soon = Duration::from_secs(20);
+    find(&mut names, soon, |level| level.value.as_ref().is_some_and(|names| names.contains_key("web"))).await;
+}

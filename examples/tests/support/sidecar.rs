@@ -83,4 +83,6 @@ fn greet(listener: &TcpListener, config: Arc<ServerConfig>) {
     write!(tls, "{} said {}", peer.ip(), line.trim_end()).unwrap();
     tls.conn.send_close_notify();
     tls.flush().unwrap();
+    // A socket that is closed with something unread is reset, and the client's goodbye may still be on its way.
+    let _ = tls.read_to_end(&mut Vec::new());
 }

@@ -90,8 +90,6 @@ pub(super) struct OnDemand {
     current: Arc<Current>,
     manager: Manager,
     store: Arc<dyn KvStore>,
-    /// In front of keys.
-    prefix: String,
     ask: Ask,
     decided: HashMap<Arc<str>, Instant>,
 }
@@ -108,7 +106,6 @@ pub(super) fn on_demand(
     current: Arc<Current>,
     manager: Manager,
     store: Arc<dyn KvStore>,
-    prefix: &str,
     roots: Arc<ClientConfig>,
     public: bool,
 ) -> (Wanted, OnDemand) {
@@ -116,7 +113,7 @@ pub(super) fn on_demand(
     let wanted = Wanted { names: tx, current: Arc::clone(&current), public };
     let ask = Ask::new(roots);
     let decided = HashMap::new();
-    (wanted, OnDemand { names, current, manager, store, prefix: prefix.to_owned(), ask, decided })
+    (wanted, OnDemand { names, current, manager, store, ask, decided })
 }
 
 impl OnDemand {
@@ -198,23 +195,26 @@ impl OnDemand {
     async fn unasked(&self) -> Result<bool, StoreError> {
         let hour =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 3600;
-        let key = format!("{}on_demand/{hour}", self.prefix);
-        loop {
+        let key = format!("on_demand/{hour}");
+        // Whoever is refused was overtaken by one more name, which cannot happen more often than there are names.
+        for _ in 0..UNASKED_PER_HOUR {
             let counted = self.store.get(&key, Read::Latest).await?;
             let count =
                 counted.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok());
             let count: u64 = count.unwrap_or(0);
             if count >= UNASKED_PER_HOUR {
-                return Ok(false);
+                break;
             }
             let when = counted.map_or(When::Absent, |entry| When::Version(entry.version));
             if self.store.put(&key, (count + 1).to_string().into(), when).await? {
                 // The hour before this one is of no use any more.
-                let before = format!("{}on_demand/{}", self.prefix, hour - 1);
-                let _ = self.store.delete(&before, When::Always).await;
+                if let Some(before) = hour.checked_sub(1) {
+                    let _ = self.store.delete(&format!("on_demand/{before}"), When::Always).await;
+                }
                 return Ok(true);
             }
         }
+        Ok(false)
     }
 }
 

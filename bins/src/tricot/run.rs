@@ -110,7 +110,6 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         Arc::clone(&parts.current),
         parts.manager.clone(),
         Arc::clone(&parts.store),
-        "",
         parts.asking.clone(),
         settings.acme.directory.is_lets_encrypt(),
     );

@@ -144,6 +144,10 @@ pub(super) fn host_pattern(text: &str, warnings: &mut Vec<TagWarning>) -> Result
         return Err(TagError::Length { host: shown(host) });
     }
     let glob = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    // No host has a second dot there, and what is written once more must not lose one.
+    if glob.ends_with('.') {
+        return Err(TagError::Length { host: shown(host) });
+    }
     Glob::new(&glob).map(HostPattern::Glob)
 }
 

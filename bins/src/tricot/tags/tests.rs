@@ -295,6 +295,7 @@ fn lengths_are_those_of_dns() {
     }
     let long = format!("tricot a{}", "*".repeat(600));
     assert!(matches!(parse(&long), Parsed::Refused(TagError::Length { .. })));
+    assert!(matches!(parse("tricot a*.b.."), Parsed::Refused(TagError::Length { .. })));
     assert!(refused(&long).chars().count() < 400);
 }
 

@@ -67,9 +67,14 @@ impl Host {
     ///
     /// Says what about it no host has.
     pub fn new(text: &str) -> Result<Self, TagError> {
-        if let Some(address) = ipv6(text) {
-            return Ok(Self(format!("[{address}]").into()));
+        match ipv6(text) {
+            Some(address) => Ok(Self(format!("[{address}]").into())),
+            None => Self::name(text),
         }
+    }
+
+    /// Reads a host that is no address of IPv6.
+    fn name(text: &str) -> Result<Self, TagError> {
         let name = text.strip_suffix('.').unwrap_or(text);
         // Conversion would take its time. A character has at most four bytes.
         if name.len() > 4 * MOST_HOST {
@@ -138,7 +143,8 @@ pub(super) fn host_pattern(text: &str, warnings: &mut Vec<TagWarning>) -> Result
     if let Some(name) = host.strip_prefix("*.")
         && !name.contains(['*', '?', '['])
     {
-        return Host::new(name).map(HostPattern::Suffix);
+        // Nothing is below an address.
+        return Host::name(name).map(HostPattern::Suffix);
     }
     if host.len() > MOST_GLOB {
         return Err(TagError::Length { host: shown(host) });

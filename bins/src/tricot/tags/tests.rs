@@ -94,6 +94,7 @@ fn what_cannot_be_read_says_why() {
         ("tricot http://a.b/c", "a host is wanted without http://, such as app.example.com"),
         ("tricot a,b", "host \"a,b\" has a character in it that no host has: ','"),
         ("tricot a:b", "host \"a:b\" has a character in it that no host has: ':'"),
+        ("tricot *.::1", "host \"::1\" has a character in it that no host has: ':'"),
         ("tricot a@b*", "host \"a@b*\" has a character in it that no host has: '@'"),
         (
             "tricot a..b",

@@ -1,7 +1,7 @@
 //! The servers behind the proxy: one thread, pinned to one core.
 //!
-//! A connection's first message says what it wants (see [`Wish`]). Beside the plain and TLS servers there is
-//! one with a certificate nobody should trust, and ten slow ones that serve one request at a time.
+//! A connection's first message says what it wants (see [`Wish`]); HTTP has ports of its own. Beside the plain and TLS
+//! servers there is one with a certificate nobody should trust, and ten slow ones that serve one request at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::clock::Alarm;
 use crate::counters::{self, Counters};
 use crate::host;
+use crate::http;
 use crate::wire::{self, MESSAGE, Wire, Wish};
 
 /// A running backend. It lives as long as the program.
@@ -32,8 +33,14 @@ pub(crate) struct Backend {
     pub(crate) tls: SocketAddr,
     /// TLS with a certificate of another authority.
     pub(crate) untrusted: SocketAddr,
+    /// HTTP.
+    pub(crate) http: SocketAddr,
+    /// HTTP over TLS.
+    pub(crate) https: SocketAddr,
     /// The ten servers of the slow workloads.
     pub(crate) slow: Vec<SocketAddr>,
+    /// The same servers, speaking HTTP.
+    pub(crate) slow_http: Vec<SocketAddr>,
     /// Its only thread.
     pub(crate) tid: u32,
     /// What it counted.
@@ -98,25 +105,46 @@ fn listen(tls: Arc<ServerConfig>, untrusted: Arc<ServerConfig>) -> io::Result<Ba
         served: (0..Pool::SIZE).map(|_| AtomicU64::new(0)).collect(),
         slow_one: AtomicUsize::new(0),
     });
-    let serve_on = |acceptor: Option<TlsAcceptor>| {
+    let serve_on = |acceptor: Option<&Arc<ServerConfig>>, speech| {
         let (listener, addr) = bind()?;
-        tokio::spawn(accept(listener, acceptor, Arc::clone(&counters)));
+        let acceptor = acceptor.map(|config| Arc::clone(config).into());
+        tokio::spawn(accept(listener, acceptor, speech, Arc::clone(&counters)));
         io::Result::Ok(addr)
     };
-    let slow = (0..Pool::SIZE).map(|place| {
-        let (listener, addr) = bind()?;
-        tokio::spawn(accept_slow(listener, place, Arc::clone(&pool), Alarm::new()?));
-        Ok(addr)
-    });
+    let mut slow = Vec::new();
+    let mut slow_http = Vec::new();
+    for place in 0..Pool::SIZE {
+        // One request at a time, whatever the language.
+        let turn = Arc::new(Mutex::new(Alarm::new()?));
+        for (speech, addrs) in [(Speech::Messages, &mut slow), (Speech::Http, &mut slow_http)] {
+            let (listener, addr) = bind()?;
+            addrs.push(addr);
+            tokio::spawn(accept_slow(
+                listener,
+                speech,
+                Slow { place, pool: Arc::clone(&pool), turn: Arc::clone(&turn) },
+            ));
+        }
+    }
     Ok(Backend {
-        plain: serve_on(None)?,
-        tls: serve_on(Some(tls.into()))?,
-        untrusted: serve_on(Some(untrusted.into()))?,
-        slow: slow.collect::<io::Result<_>>()?,
+        plain: serve_on(None, Speech::Messages)?,
+        tls: serve_on(Some(&tls), Speech::Messages)?,
+        untrusted: serve_on(Some(&untrusted), Speech::Messages)?,
+        http: serve_on(None, Speech::Http)?,
+        https: serve_on(Some(&tls), Speech::Http)?,
+        slow,
+        slow_http,
         tid: host::thread_id(),
         counters: Arc::clone(&counters),
         pool: Arc::clone(&pool),
     })
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug)]
+enum Speech {
+    Messages,
+    Http,
 }
 
 fn bind() -> io::Result<(TcpListener, SocketAddr)> {
@@ -127,7 +155,12 @@ fn bind() -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, addr))
 }
 
-async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, counters: Arc<Counters>) {
+async fn accept(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    speech: Speech,
+    counters: Arc<Counters>,
+) {
     loop {
         // Only a lack of descriptors fails here; the load reports the missing answers.
         let Ok((socket, _)) = listener.accept().await else {
@@ -143,7 +176,10 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, counters: 
                 Some(acceptor) => Wire::tls(acceptor.accept(socket).await?),
                 None => Wire::Plain(socket),
             };
-            serve(wire, &counters).await
+            match speech {
+                Speech::Messages => serve(wire, &counters).await,
+                Speech::Http => serve_http(wire, &counters).await,
+            }
         });
     }
 }
@@ -174,33 +210,86 @@ async fn echo(wire: &mut Wire) -> io::Result<()> {
     }
 }
 
+/// Answers requests until the client closes.
+async fn serve_http(mut wire: Wire, counters: &Counters) -> io::Result<()> {
+    let mut requests = http::Requests::default();
+    let (mut size, mut answer) = (0, http::answer(0));
+    let mut buf = vec![0; 4096];
+    loop {
+        let n = wire.read(&mut buf).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        let mut read = &buf[..n];
+        while let Some(wanted) = requests.next(&mut read)? {
+            if wanted != size {
+                (size, answer) = (wanted, http::answer(wanted));
+            }
+            wire.send(&answer).await?;
+            counters::add(&counters.done, 1);
+        }
+    }
+}
+
 /// One slow server: requests wait for their turn, first come first served.
-async fn accept_slow(listener: TcpListener, place: usize, pool: Arc<Pool>, alarm: Alarm) {
-    let turn = Arc::new(Mutex::new(alarm));
+#[derive(Clone, Debug)]
+struct Slow {
+    place: usize,
+    pool: Arc<Pool>,
+    turn: Arc<Mutex<Alarm>>,
+}
+
+async fn accept_slow(listener: TcpListener, speech: Speech, server: Slow) {
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
-        let turn = Arc::clone(&turn);
-        let pool = Arc::clone(&pool);
-        tokio::spawn(async move { serve_slow(socket, place, &pool, &turn).await });
+        let server = server.clone();
+        tokio::spawn(async move {
+            socket.set_nodelay(true)?;
+            match speech {
+                Speech::Messages => server.answer_message(socket).await,
+                Speech::Http => server.answer_http(socket).await,
+            }
+        });
     }
 }
 
-async fn serve_slow(mut socket: TcpStream, place: usize, pool: &Pool, turn: &Mutex<Alarm>) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let mut request = [0; MESSAGE];
-    socket.read_exact(&mut request).await?;
-    {
-        let alarm = turn.lock().await;
-        let slow = pool.slow_one.load(Ordering::Relaxed) % Pool::SIZE == place;
-        alarm.after(if slow { 10 * SERVICE_TIME } else { SERVICE_TIME }).await?;
+impl Slow {
+    async fn answer_message(&self, mut socket: TcpStream) -> io::Result<()> {
+        let mut request = [0; MESSAGE];
+        socket.read_exact(&mut request).await?;
+        self.work().await?;
+        socket.write_all(&request).await?;
+        // The client closes first.
+        socket.read(&mut request).await.map(drop)
     }
-    counters::add(&pool.served[place], 1);
-    socket.write_all(&request).await?;
-    // The client closes first.
-    socket.read(&mut request).await.map(drop)
+
+    async fn answer_http(&self, mut socket: TcpStream) -> io::Result<()> {
+        let mut requests = http::Requests::default();
+        let mut buf = [0; 4096];
+        loop {
+            let n = socket.read(&mut buf).await?;
+            if n == 0 {
+                return Ok(());
+            }
+            let mut read = &buf[..n];
+            while let Some(size) = requests.next(&mut read)? {
+                self.work().await?;
+                socket.write_all(&http::answer(size)).await?;
+            }
+        }
+    }
+
+    /// What one request takes.
+    async fn work(&self) -> io::Result<()> {
+        let alarm = self.turn.lock().await;
+        let slow = self.pool.slow_one.load(Ordering::Relaxed) % Pool::SIZE == self.place;
+        alarm.after(if slow { 10 * SERVICE_TIME } else { SERVICE_TIME }).await?;
+        counters::add(&self.pool.served[self.place], 1);
+        Ok(())
+    }
 }
 
 /// Time a healthy server needs for one request.

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     pub(crate) workloads: Vec<String>,
     /// Peers by name; empty for all.
     pub(crate) peers: Vec<String>,
-    /// Names and paths of our programs.
+    /// Names and folders of our programs.
     pub(crate) ours: Vec<(String, PathBuf)>,
     /// Where the raw results go.
     pub(crate) json: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
         }
     }
     if options.ours.is_empty() {
-        options.ours.push(named_path("target/release/linkerd-tcp"));
+        options.ours.push(named_path("target/release"));
     }
     // Mistyped names should fail now, not after a namespace has been made.
     workload::select(&options.workloads)?;
@@ -99,13 +99,13 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
 
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
-Measures linkerd-tcp against HAProxy, nginx and Envoy on the same loopback work.
+Measures linkerd-tcp and tricot against HAProxy, nginx, Envoy and Caddy on the same loopback work.
 
 Usage: compare [options]
 
-  --workloads A,B   workloads or families of them (tcp, tls, idle, slow-tcp); default all
+  --workloads A,B   workloads or families of them (tcp, tls, https, idle, ..); default all
   --peers X,Y       peers to compare with; default all that are installed
-  --ours [NAME=]P   our program; default target/release/linkerd-tcp; may be given more than once
+  --ours [NAME=]D   the folder of our programs; default target/release; may be given more than once
   --rounds N        samples per peer and workload; default 3
   --seconds S       measured window of a sample; default 3
   --idle N          connections of the idle workloads; default 10000, or what `ulimit -n` allows
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(options.rounds, 5);
         assert_eq!(options.window, Duration::from_millis(500));
         assert_eq!(options.idle_connections, 2000);
-        assert_eq!(options.ours, [("ours".to_owned(), PathBuf::from("target/release/linkerd-tcp"))]);
+        assert_eq!(options.ours, [("ours".to_owned(), PathBuf::from("target/release"))]);
     }
 
     #[test]

@@ -16,12 +16,14 @@ use tokio_rustls::TlsConnector;
 use crate::counters::Counters;
 use crate::histogram::Histogram;
 use crate::host;
+use crate::talk::{Conversation, Talk};
 use crate::tls::{self, Identity, Sessions};
 use crate::wire::Wire;
 use crate::workload::{Load, Profile};
 
 mod bulk;
 mod churn;
+mod h2;
 mod idle;
 mod messages;
 mod open;
@@ -33,6 +35,8 @@ pub(crate) struct Work {
     pub(crate) load: Load,
     /// The proxy's job.
     pub(crate) profile: Profile,
+    /// What is said.
+    pub(crate) talk: Talk,
     /// Where the proxy listens.
     pub(crate) target: SocketAddr,
     /// Whom TLS clients trust.
@@ -102,9 +106,9 @@ impl Work {
         self.profile.client_tls().then(|| self.identity.client(sessions)).transpose()
     }
 
-    /// Opens one connection.
-    async fn connect(&self, tls: Option<&Arc<ClientConfig>>) -> io::Result<Wire> {
-        connect(self.target, tls).await
+    /// Opens one connection to ask on.
+    async fn begin(&self, tls: Option<&Arc<ClientConfig>>) -> io::Result<Conversation> {
+        Ok(Conversation::new(connect(self.target, tls).await?, self.talk))
     }
 
     /// Opens many connections, a few at a time.
@@ -112,7 +116,7 @@ impl Work {
         let tls = self.tls(Sessions::Forget)?;
         let mut wires = Vec::with_capacity(count);
         for _ in 0..count {
-            wires.push(self.connect(tls.as_ref()).await?);
+            wires.push(connect(self.target, tls.as_ref()).await?);
         }
         Ok(wires)
     }
@@ -150,7 +154,12 @@ async fn run(work: &Work, start: &Start) -> io::Result<Option<Histogram>> {
             let sessions = if resume { Sessions::Resume } else { Sessions::Forget };
             churn::run(work, start, workers, sessions).await.map(|()| None)
         }
-        Load::Messages { connections } => messages::run(work, start, connections).await.map(|()| None),
+        Load::Messages { connections } | Load::Bodies { connections, .. } => {
+            messages::run(work, start, connections).await.map(|()| None)
+        }
+        Load::Streams { connections, streams } => {
+            h2::run(work, start, connections, streams).await.map(|()| None)
+        }
         Load::Idle => idle::run(work, start).await.map(|()| None),
         Load::OpenLoop { connections, per_second } => {
             open::kept(work, start, connections, per_second).await.map(Some)

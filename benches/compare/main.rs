@@ -1,4 +1,4 @@
-//! Measures linkerd-tcp against the proxies that are installed, on the same loopback work.
+//! Measures linkerd-tcp and tricot against the proxies that are installed, on the same loopback work.
 //!
 //! `README.md` beside this package says how to run it and how to read the ratios. In short:
 //!
@@ -16,7 +16,7 @@ use std::fs;
 use std::io;
 use std::process::ExitCode;
 
-use benches::{counters, histogram, procfs, tls, wire};
+use benches::{counters, histogram, http, procfs, talk, tls, wire};
 use serde_json::json;
 
 use crate::cli::{Command, Options};
@@ -26,6 +26,7 @@ use crate::stage::Stage;
 use crate::verify::Verified;
 
 mod backend;
+mod catalog;
 mod cli;
 mod clock;
 mod host;

@@ -9,6 +9,7 @@ use std::process::Command;
 use crate::tls::Identity;
 use crate::workload::{Load, Profile, Workload};
 
+mod caddy;
 mod envoy;
 mod haproxy;
 mod nginx;
@@ -21,8 +22,8 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     /// What it is.
     pub(crate) kind: Kind,
-    /// Its program; empty for [`Kind::Direct`].
-    pub(crate) program: PathBuf,
+    /// Its program; the folder of them for [`Kind::Ours`], empty for [`Kind::Direct`].
+    pub(crate) path: PathBuf,
     /// What the program says its version is.
     pub(crate) version: String,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Peer {
 pub(crate) enum Kind {
     /// No proxy; the backend runs on the proxy's core.
     Direct,
-    /// The program of this project.
+    /// The programs of this project.
     Ours,
     /// HAProxy as it is.
     Haproxy,
@@ -42,6 +43,8 @@ pub(crate) enum Kind {
     Nginx,
     /// Envoy.
     Envoy,
+    /// Caddy, for HTTP only.
+    Caddy,
 }
 
 /// One task for a proxy.
@@ -55,6 +58,8 @@ pub(crate) struct Job<'a> {
     pub(crate) admin: SocketAddr,
     /// Where to forward to: one address, or the ten slow servers.
     pub(crate) backends: &'a [SocketAddr],
+    /// Consul with these backends in it, for who wants it.
+    pub(crate) catalog: Option<SocketAddr>,
     /// Certificate to show, authority to trust.
     pub(crate) identity: &'a Identity,
     /// A folder for files.
@@ -72,16 +77,34 @@ impl Job<'_> {
     }
 }
 
+/// How to start a program.
+#[derive(Debug, Default)]
+pub(crate) struct Launch {
+    /// Its arguments.
+    pub(crate) args: Vec<String>,
+    /// Its variables, beside those there are.
+    pub(crate) env: Vec<(&'static str, String)>,
+}
+
+impl Launch {
+    fn args<const N: usize>(args: [&str; N]) -> Self {
+        Self { args: args.map(String::from).into(), env: Vec::new() }
+    }
+}
+
 impl Peer {
     /// Whether it takes part in a workload at all.
     pub(crate) fn can(&self, workload: &Workload) -> bool {
         match self.kind {
             // Without a proxy there is nothing to originate, to balance, or to hold memory.
             Kind::Direct => {
-                matches!(workload.profile, Profile::Tcp | Profile::Terminate) && workload.load != Load::Idle
+                let jobs = [Profile::Tcp, Profile::Terminate, Profile::Http, Profile::Https];
+                let loads = !matches!(workload.load, Load::Idle | Load::Streams { .. });
+                jobs.contains(&workload.profile) && loads
             }
             // Splicing changes plain TCP only. Its pipes take descriptors, too many for the idle workloads.
             Kind::HaproxySplice => workload.profile == Profile::Tcp && workload.load != Load::Idle,
+            Kind::Caddy => workload.profile.is_http(),
             _ => true,
         }
     }
@@ -91,15 +114,29 @@ impl Peer {
         !matches!(self.kind, Kind::Direct | Kind::Ours)
     }
 
-    /// Writes the configuration and returns the arguments.
-    pub(crate) fn configure(&self, job: &Job<'_>) -> io::Result<Vec<String>> {
+    /// The program for a job.
+    pub(crate) fn program(&self, profile: Profile) -> PathBuf {
         match self.kind {
-            Kind::Direct => Ok(Vec::new()),
+            Kind::Ours => self.path.join(ours::program(profile)),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// Whether it learns from Consul what to do.
+    pub(crate) fn wants_catalog(&self, profile: Profile) -> bool {
+        self.kind == Kind::Ours && matches!(profile, Profile::Https | Profile::HttpsBalance)
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn configure(&self, job: &Job<'_>) -> io::Result<Launch> {
+        match self.kind {
+            Kind::Direct => Ok(Launch::default()),
             Kind::Ours => ours::configure(job),
             Kind::Haproxy => haproxy::configure(job, haproxy::Splice::Off),
             Kind::HaproxySplice => haproxy::configure(job, haproxy::Splice::On),
-            Kind::Nginx => nginx::configure(job, &self.program),
+            Kind::Nginx => nginx::configure(job, &self.path),
             Kind::Envoy => envoy::configure(job),
+            Kind::Caddy => caddy::configure(job),
         }
     }
 }
@@ -122,7 +159,10 @@ pub(crate) fn find(ours: &[(String, PathBuf)], wanted: &[String]) -> Result<Fiel
     let mut field = Field::default();
     for (name, path) in ours {
         match path.canonicalize() {
-            Ok(program) => field.add(name, Kind::Ours, program, "--version"),
+            Ok(path) => {
+                let version = format!("the programs in {}", path.display());
+                field.peers.push(Peer { name: name.clone(), kind: Kind::Ours, path, version });
+            }
             Err(error) => field.missing.push((name.clone(), format!("{}: {error}", path.display()))),
         }
     }
@@ -132,7 +172,7 @@ pub(crate) fn find(ours: &[(String, PathBuf)], wanted: &[String]) -> Result<Fiel
         }
         if *kind == Kind::Direct {
             let version = String::from("no proxy, backend on the proxy's core");
-            field.peers.push(Peer { name: (*name).into(), kind: *kind, program: PathBuf::new(), version });
+            field.peers.push(Peer { name: (*name).into(), kind: *kind, path: PathBuf::new(), version });
             continue;
         }
         match on_path(program) {
@@ -148,9 +188,9 @@ pub(crate) fn find(ours: &[(String, PathBuf)], wanted: &[String]) -> Result<Fiel
 }
 
 impl Field {
-    fn add(&mut self, name: &str, kind: Kind, program: PathBuf, version: &str) {
-        let version = self::version(&program, version);
-        self.peers.push(Peer { name: name.into(), kind, program, version });
+    fn add(&mut self, name: &str, kind: Kind, path: PathBuf, version: &str) {
+        let version = self::version(&path, version);
+        self.peers.push(Peer { name: name.into(), kind, path, version });
     }
 }
 
@@ -160,6 +200,7 @@ pub(crate) const KNOWN: &[(&str, Kind, &str, &str)] = &[
     ("haproxy-splice", Kind::HaproxySplice, "haproxy", "-v"),
     ("nginx", Kind::Nginx, "nginx", "-v"),
     ("envoy", Kind::Envoy, "envoy", "--version"),
+    ("caddy", Kind::Caddy, "caddy", "version"),
     ("direct", Kind::Direct, "", ""),
 ];
 
@@ -192,12 +233,12 @@ mod tests {
 
     #[test]
     fn missing_program_is_left_out_with_its_reason() {
-        let ours = [("ours".to_owned(), PathBuf::from("/nonexistent/linkerd-tcp"))];
+        let ours = [("ours".to_owned(), PathBuf::from("/nonexistent/release"))];
 
         let field = find(&ours, &["direct".to_owned()]).unwrap();
 
         assert_eq!(field.missing.len(), 1);
-        assert!(field.missing[0].1.contains("/nonexistent/linkerd-tcp"));
+        assert!(field.missing[0].1.contains("/nonexistent/release"));
         assert_eq!(field.peers.len(), 1);
     }
 

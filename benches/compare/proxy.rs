@@ -25,11 +25,12 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts `peer` for `job` and waits until it listens.
     pub(crate) fn start(peer: &Peer, job: &Job<'_>, policy: Policy) -> io::Result<Self> {
-        let args = peer.configure(job)?;
+        let launch = peer.configure(job)?;
         let log = job.dir.join(format!("{}.log", peer.name));
         let out = File::create(&log)?;
-        let mut command = host::command(&peer.program, policy);
-        command.args(args).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).current_dir(job.dir);
+        let mut command = host::command(&peer.program(job.profile), policy);
+        command.args(launch.args).envs(launch.env);
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).current_dir(job.dir);
         // Core and priority are inherited, so a thread that has them starts the process; no thread of it ever
         // runs elsewhere.
         let child = thread::scope(|scope| {

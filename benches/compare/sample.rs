@@ -61,6 +61,7 @@ pub(crate) fn take(
     let work = Work {
         load: workload.load,
         profile: workload.profile,
+        talk: workload.talk(),
         target: target.addr,
         identity: Arc::clone(&stage.identity),
         warm_up: timing.warm_up,
@@ -112,6 +113,7 @@ struct Edge {
     load_core: CoreTicks,
     proxy_core: CoreTicks,
     client: [u64; 4],
+    server_done: u64,
     server_sent: u64,
     server_received: u64,
     served: (u64, u64),
@@ -120,13 +122,20 @@ struct Edge {
 impl Edge {
     fn read(stage: &Stage, peer: &Peer, target: &Target, client: &Counters) -> io::Result<Self> {
         let backend = stage.backend_of(peer);
-        let own_process = Measured::Processes(vec![std::process::id()]);
+        // All that this process started is load, but the proxy.
+        let mut own = procfs::tree(std::process::id())?;
+        if let Measured::Processes(proxy) = &target.measured {
+            own.retain(|pid| !proxy.contains(pid));
+        }
         Ok(Self {
             at: Instant::now(),
             cpu: target.measured.cpu()?,
             // The backend of "direct" is a thread of this process on the other core.
-            load_cpu: own_process.cpu()?.saturating_sub(Measured::Thread(stage.direct.tid).cpu()?),
+            load_cpu: Measured::Processes(own)
+                .cpu()?
+                .saturating_sub(Measured::Thread(stage.direct.tid).cpu()?),
             client: [&client.sent, &client.received, &client.done, &client.resumed].map(counters::read),
+            server_done: counters::read(&backend.counters.done),
             server_sent: counters::read(&backend.counters.sent),
             server_received: counters::read(&backend.counters.received),
             served: backend.pool.counts(),
@@ -146,6 +155,11 @@ fn values(
     let seconds = (last.at - first.at).as_secs_f64();
     let cpu = last.cpu.saturating_sub(first.cpu).as_secs_f64();
     let [sent, received, done, resumed] = std::array::from_fn(|i| (last.client[i] - first.client[i]) as f64);
+    // The generator of HTTP/2 is another program.
+    let done = match load {
+        Load::Streams { .. } => (last.server_done - first.server_done) as f64,
+        _ => done,
+    };
     // Bytes count where they are plain, so that the overhead of TLS is nobody's gain.
     let bytes = match (load, profile) {
         (Load::BulkUp { .. }, Profile::Originate) => sent,

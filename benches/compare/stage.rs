@@ -1,5 +1,6 @@
 //! Everything a sample needs that outlives it: backends, certificates, a folder, the machine's limits.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +8,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use benches::limits;
+use tokio::runtime;
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::backend::Backend;
+use crate::catalog::Catalog;
 use crate::host::{LOAD_CORE, PROXY_CORE, Policy};
+use crate::load;
 use crate::peer::{Job, Kind, Peer};
 use crate::procfs::Measured;
 use crate::proxy::{self, Proxy};
-use crate::tls::Identity;
+use crate::talk::Conversation;
+use crate::tls::{Identity, Sessions};
+use crate::wire::MESSAGE;
 use crate::workload::Profile;
 
 /// The stage of one run.
@@ -27,6 +34,7 @@ pub(crate) struct Stage {
     pub(crate) identity: Arc<Identity>,
     /// Connections of the idle workloads.
     pub(crate) idle_connections: usize,
+    catalog: OnceCell<Catalog>,
     descriptors: u64,
     dir: PathBuf,
 }
@@ -66,9 +74,19 @@ impl Stage {
             direct: Backend::start(PROXY_CORE, identity.server()?, untrusted.server()?)?,
             identity,
             idle_connections: idle_connections.min(most),
+            catalog: OnceCell::new(),
             descriptors,
             dir,
         })
+    }
+
+    /// Consul, started when first wanted.
+    fn catalog(&self) -> io::Result<&Catalog> {
+        if let Some(catalog) = self.catalog.get() {
+            return Ok(catalog);
+        }
+        let catalog = Catalog::start(&self.identity)?;
+        Ok(self.catalog.get_or_init(|| catalog))
     }
 
     /// The limit of descriptors.
@@ -90,27 +108,69 @@ impl Stage {
         policy: Policy,
     ) -> io::Result<Target> {
         if peer.kind == Kind::Direct {
-            let addr = if profile.client_tls() { self.direct.tls } else { self.direct.plain };
+            let addr = match (profile.is_http(), profile.client_tls()) {
+                (false, false) => self.direct.plain,
+                (false, true) => self.direct.tls,
+                (true, false) => self.direct.http,
+                (true, true) => self.direct.https,
+            };
             return Ok(Target { addr, measured: Measured::Thread(self.direct.tid), proxy: None });
         }
-        let one = match (profile, server) {
-            (Profile::Originate, Server::Right) => self.backend.tls,
-            (Profile::Originate, Server::Untrusted) => self.backend.untrusted,
-            _ => self.backend.plain,
+        let backends = match (profile, server) {
+            (Profile::Originate, Server::Right) => vec![self.backend.tls],
+            (Profile::Originate, Server::Untrusted) => vec![self.backend.untrusted],
+            (Profile::Tcp | Profile::Terminate, _) => vec![self.backend.plain],
+            (Profile::Balance, _) => self.backend.slow.clone(),
+            (Profile::Http | Profile::Https, _) => vec![self.backend.http],
+            (Profile::HttpsBalance, _) => self.backend.slow_http.clone(),
         };
-        let backends = if profile == Profile::Balance { self.backend.slow.clone() } else { vec![one] };
+        let catalog = if peer.wants_catalog(profile) {
+            let catalog = self.catalog()?;
+            catalog.publish(&backends);
+            Some(catalog.addr())
+        } else {
+            None
+        };
         let job = Job {
             profile,
             listen: proxy::free_addr()?,
             admin: proxy::free_addr()?,
             backends: &backends,
+            catalog,
             identity: &self.identity,
             dir: &self.dir,
             descriptors: self.descriptors,
         };
         let proxy = Proxy::start(peer, &job, policy)?;
+        if profile.is_http() {
+            self.wait_for_answers(&job, &proxy)?;
+        }
         let measured = Measured::Processes(proxy.pids()?);
         Ok(Target { addr: job.listen, measured, proxy: Some(proxy) })
+    }
+}
+
+impl Stage {
+    /// Waits until a proxy that listens also knows its servers.
+    fn wait_for_answers(&self, job: &Job<'_>, proxy: &Proxy) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let tls = job.profile.client_tls().then(|| self.identity.client(Sessions::Forget)).transpose()?;
+        let ask = async || {
+            let wire = load::connect(job.listen, tls.as_ref()).await?;
+            Conversation::new(wire, job.profile.talk(MESSAGE)).ask().await
+        };
+        runtime.block_on(async {
+            let deadline = Instant::now() + ANSWERS_WITHIN;
+            loop {
+                let Err(error) = timeout_at(deadline, ask()).await? else {
+                    return Ok(());
+                };
+                if Instant::now() > deadline {
+                    return Err(io::Error::other(format!("no answer: {error}; {}", proxy.last_words())));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
     }
 }
 
@@ -122,3 +182,5 @@ impl Drop for Stage {
 
 /// Descriptors kept for listeners, logs and pipes.
 const SPARE_DESCRIPTORS: u64 = 600;
+/// How long a proxy may take from listening to its first answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

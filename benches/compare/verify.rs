@@ -10,11 +10,12 @@ use tokio::runtime;
 use tokio::time::{Duration, timeout};
 
 use crate::host::Policy;
+use crate::http;
 use crate::load;
 use crate::peer::{Kind, Peer};
 use crate::stage::{Server, Stage, Target};
 use crate::tls::Sessions;
-use crate::wire::{Wire, Wish};
+use crate::wire::{MESSAGE, Wire, Wish};
 use crate::workload::Profile;
 
 /// Remembers who passed.
@@ -37,9 +38,14 @@ fn verify(stage: &Stage, peer: &Peer, profile: Profile) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let right = stage.start(peer, profile, Server::Right, Policy::Throughput)?;
     runtime.block_on(async {
-        timeout(WITHIN, transfer(stage, &right, profile))
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("it stalled")))
+        let done = async {
+            if profile.is_http() {
+                fetch(stage, &right, profile).await
+            } else {
+                transfer(stage, &right, profile).await
+            }
+        };
+        timeout(WITHIN, done).await.unwrap_or_else(|_| Err(io::Error::other("it stalled")))
     })?;
     drop(right);
     if profile != Profile::Originate || peer.kind == Kind::Direct {
@@ -94,6 +100,27 @@ async fn transfer(stage: &Stage, target: &Target, profile: Profile) -> io::Resul
         Some(tls) => resume(target, &tls).await,
         None => Ok(()),
     }
+}
+
+/// Bodies of several sizes over one connection, with every byte compared.
+async fn fetch(stage: &Stage, target: &Target, profile: Profile) -> io::Result<()> {
+    let tls = profile.client_tls().then(|| stage.identity.client(Sessions::Forget)).transpose()?;
+    let mut wire = load::connect(target.addr, tls.as_ref()).await?;
+    for size in [MESSAGE, 1, 100_000, MESSAGE] {
+        wire.send(&http::request(size)).await?;
+        let (mut answers, mut all) = (http::Answers::default(), Vec::new());
+        let mut seen = 0;
+        while answers.take(&all[seen..])? == 0 {
+            seen = all.len();
+            if wire.read_buf(&mut all).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        if !all.ends_with(&http::body(size)) {
+            return Err(io::Error::other("a body was changed on the way"));
+        }
+    }
+    Ok(())
 }
 
 /// The tickets of the first connection must shorten a second one.

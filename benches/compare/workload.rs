@@ -1,6 +1,8 @@
 //! The list of workloads: what each makes the proxy do, and what is measured.
 
 use crate::host::Policy;
+use crate::talk::Talk;
+use crate::wire::MESSAGE;
 
 /// One workload.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,12 @@ pub(crate) enum Profile {
     Originate,
     /// TCP to the ten slow servers, balanced.
     Balance,
+    /// HTTP/1.1 to one server.
+    Http,
+    /// HTTP/1.1 or HTTP/2 with TLS from the client, HTTP/1.1 to one server.
+    Https,
+    /// The same to the ten slow servers, balanced.
+    HttpsBalance,
 }
 
 /// What the load generator does.
@@ -41,11 +49,15 @@ pub(crate) enum Load {
     OpenLoop { connections: usize, per_second: f64 },
     /// Messages as fast as answers come, on kept connections.
     Messages { connections: usize },
+    /// The same with answers of `size` bytes; HTTP only.
+    Bodies { connections: usize, size: usize },
+    /// HTTP/2 requests as fast as answers come, on kept connections, made by `h2load`.
+    Streams { connections: usize, streams: usize },
     /// TLS handshake, one exchange, close, again.
     Handshakes { workers: usize, resume: bool },
     /// Connections that do one exchange and then nothing.
     Idle,
-    /// A connection per request at random instants, to the slow servers.
+    /// Requests at random instants to the slow servers: a connection for each message, a kept one for HTTP.
     Arrivals { per_second: f64 },
 }
 
@@ -74,7 +86,7 @@ impl Load {
     pub(crate) fn figures(self) -> &'static [Figure] {
         match self {
             Self::BulkUp { .. } | Self::BulkDown { .. } => BULK,
-            Self::Connect { .. } | Self::Messages { .. } => RATE,
+            Self::Connect { .. } | Self::Messages { .. } | Self::Bodies { .. } | Self::Streams { .. } => RATE,
             Self::Handshakes { .. } => HANDSHAKES,
             Self::OpenLoop { .. } => LATENCY,
             Self::Idle => MEMORY,
@@ -94,7 +106,28 @@ impl Load {
 impl Profile {
     /// Whether the client speaks TLS.
     pub(crate) fn client_tls(self) -> bool {
-        self == Self::Terminate
+        matches!(self, Self::Terminate | Self::Https | Self::HttpsBalance)
+    }
+
+    /// Whether the proxy speaks HTTP.
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https | Self::HttpsBalance)
+    }
+
+    /// What clients say, with answers of `size` bytes where that can be chosen.
+    pub(crate) fn talk(self, size: usize) -> Talk {
+        if self.is_http() { Talk::Http(size) } else { Talk::Messages }
+    }
+}
+
+impl Workload {
+    /// What clients say.
+    pub(crate) fn talk(&self) -> Talk {
+        let size = match self.load {
+            Load::Bodies { size, .. } => size,
+            _ => MESSAGE,
+        };
+        self.profile.talk(size)
     }
 }
 
@@ -212,6 +245,78 @@ pub(crate) const ALL: &[Workload] = &[
         profile: Profile::Balance,
         load: Load::Arrivals { per_second: 2500.0 },
     },
+    Workload {
+        name: "http-max",
+        about: "HTTP/1.1 over 64 kept connections, bodies of 64 B, closed loop",
+        profile: Profile::Http,
+        load: Load::Messages { connections: 64 },
+    },
+    Workload {
+        name: "http-large",
+        about: "the same with bodies of 100 kB",
+        profile: Profile::Http,
+        load: Load::Bodies { connections: 64, size: 100_000 },
+    },
+    Workload {
+        name: "http-rtt",
+        about: "HTTP/1.1 over 100 kept connections, 5,000/s offered",
+        profile: Profile::Http,
+        load: Load::OpenLoop { connections: 100, per_second: 5000.0 },
+    },
+    Workload {
+        name: "https-max",
+        about: "http-max with TLS from the client",
+        profile: Profile::Https,
+        load: Load::Messages { connections: 64 },
+    },
+    Workload {
+        name: "https-large",
+        about: "http-large with TLS from the client",
+        profile: Profile::Https,
+        load: Load::Bodies { connections: 64, size: 100_000 },
+    },
+    Workload {
+        name: "https-rtt",
+        about: "http-rtt with TLS from the client",
+        profile: Profile::Https,
+        load: Load::OpenLoop { connections: 100, per_second: 5000.0 },
+    },
+    Workload {
+        name: "https-connect",
+        about: "full handshake, one request, close; 16 at a time",
+        profile: Profile::Https,
+        load: Load::Handshakes { workers: 16, resume: false },
+    },
+    Workload {
+        name: "h2-max",
+        about: "HTTP/2 with TLS from the client, 8 connections of 16 streams, bodies of 64 B, closed loop",
+        profile: Profile::Https,
+        load: Load::Streams { connections: 8, streams: 16 },
+    },
+    Workload {
+        name: "idle-http",
+        about: "idle connections after one HTTP/1.1 request each",
+        profile: Profile::Http,
+        load: Load::Idle,
+    },
+    Workload {
+        name: "idle-https",
+        about: "the same with TLS from the client",
+        profile: Profile::Https,
+        load: Load::Idle,
+    },
+    Workload {
+        name: "slow-https-low",
+        about: "HTTPS over kept connections to ten servers of 2 ms, one of them 20 ms; 400/s",
+        profile: Profile::HttpsBalance,
+        load: Load::Arrivals { per_second: 400.0 },
+    },
+    Workload {
+        name: "slow-https-high",
+        about: "the same at 2,500/s, 55 % of what they can do",
+        profile: Profile::HttpsBalance,
+        load: Load::Arrivals { per_second: 2500.0 },
+    },
 ];
 
 const fn figure(name: &'static str, better: Better) -> Figure {
@@ -249,7 +354,7 @@ mod tests {
     #[test]
     fn prefix_selects_a_family() {
         assert_eq!(names(&["slow-tcp"]), ["slow-tcp-low", "slow-tcp-high"]);
-        assert_eq!(names(&["idle"]), ["idle-tcp", "idle-tls"]);
+        assert_eq!(names(&["idle"]), ["idle-tcp", "idle-tls", "idle-http", "idle-https"]);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 pub mod counters;
 pub mod histogram;
+pub mod http;
 pub mod limits;
 pub mod procfs;
+pub mod talk;
 pub mod tls;
 pub mod wire;

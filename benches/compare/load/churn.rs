@@ -36,10 +36,10 @@ pub(super) async fn run(work: &Work, start: &Start, workers: usize, sessions: Se
 }
 
 async fn once(work: &Work, tls: Option<&Arc<ClientConfig>>) -> io::Result<()> {
-    let mut wire = work.connect(tls).await?;
-    wire.exchange().await?;
-    if let Wire::Tls(stream) = &mut wire {
-        if resumed(stream) {
+    let mut conversation = work.begin(tls).await?;
+    conversation.ask().await?;
+    if let Wire::Tls(mut stream) = conversation.into_wire() {
+        if resumed(&stream) {
             counters::add(&work.counters.resumed, 1);
         }
         stream.shutdown().await?;

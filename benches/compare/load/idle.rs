@@ -20,9 +20,9 @@ pub(super) async fn run(work: &Work, start: &Start) -> io::Result<()> {
         let (work, tls) = (work.clone(), tls.clone());
         tasks.spawn(async move {
             let _permit = permit;
-            let mut wire = work.connect(tls.as_ref()).await?;
-            wire.exchange().await?;
-            io::Result::Ok(wire)
+            let mut conversation = work.begin(tls.as_ref()).await?;
+            conversation.ask().await?;
+            io::Result::Ok(conversation.into_wire())
         });
     }
     let mut held = Vec::with_capacity(work.idle_connections);

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::TcpStream;
+use futures::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use super::{Start, Work};
 use crate::clock::Alarm;
 use crate::counters;
 use crate::histogram::Histogram;
-use crate::wire::{MESSAGE, Wish};
+use crate::talk::Conversation;
+use crate::tls::Sessions;
+use crate::wire::{MESSAGE, Wire};
 
 /// Evenly spaced messages, in turn over kept connections.
 pub(super) async fn kept(
@@ -25,34 +28,36 @@ pub(super) async fn kept(
     per_second: f64,
 ) -> io::Result<Histogram> {
     let alarm = Alarm::new()?;
-    let mut lanes = Vec::with_capacity(connections);
-    for wire in work.connect_all(connections).await? {
-        lanes.push(Arc::new(Lane { socket: wire.into_socket(), waiting: Mutex::default() }));
-    }
+    let wires = work.connect_all(connections).await?;
     let window = Window::new(start.now(), work);
     let latencies = Arc::new(Mutex::new(Histogram::new()));
+    let mut lanes = Vec::with_capacity(connections);
     let mut readers = JoinSet::new();
-    for lane in &lanes {
-        let (lane, latencies, work) = (Arc::clone(lane), Arc::clone(&latencies), work.clone());
+    for wire in wires {
+        let (reader, writer) = tokio::io::split(wire);
+        let waiting = Waiting::default();
+        lanes.push((writer, waiting.clone()));
+        let (latencies, work) = (Arc::clone(&latencies), work.clone());
         readers.spawn(async move {
-            if let Err(error) = lane.read(&work, window, &latencies).await {
+            if let Err(error) = read(reader, &waiting, &work, window, &latencies).await {
                 work.counters.fail(error);
             }
         });
     }
 
     let gap = Duration::from_secs_f64(1.0 / per_second);
-    let message = Wish::Echo.message();
+    let question = work.talk.question();
     let mut due = window.start;
-    for lane in lanes.iter().cycle() {
+    for turn in 0.. {
         if due >= window.end {
             break;
         }
         alarm.until(due).await?;
-        lane.lock().push_back(due);
-        // 64 B fit unless the connection is dead or has stalled for a long time; both show as waiting
-        // requests.
-        if !matches!(lane.socket.try_write(&message), Ok(MESSAGE)) {
+        let (writer, waiting) = &mut lanes[turn % connections];
+        waiting.lock().push_back(due);
+        // It fits unless the connection is dead or has stalled for a long time; both show as waiting requests.
+        let sent = async { writer.write_all(&question).await.and(writer.flush().await) };
+        if !matches!(sent.now_or_never(), Some(Ok(()))) {
             work.counters.fail("a message could not be sent");
         }
         due += gap;
@@ -61,17 +66,18 @@ pub(super) async fn kept(
     }
 
     let last_call = Instant::now() + GRACE;
-    while Instant::now() < last_call && lanes.iter().any(|lane| !lane.lock().is_empty()) {
+    while Instant::now() < last_call && lanes.iter().any(|(_, waiting)| !waiting.lock().is_empty()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut latencies = lock(&latencies).clone();
-    for due in lanes.iter().flat_map(|lane| lane.lock().clone()).filter(|due| window.measures(*due)) {
+    let unanswered = lanes.iter().flat_map(|(_, waiting)| waiting.lock().clone());
+    for due in unanswered.filter(|due| window.measures(*due)) {
         latencies.record(due.elapsed());
     }
     Ok(latencies)
 }
 
-/// One connection per request, at random (Poisson) instants.
+/// Requests at random (Poisson) instants: messages on a connection each, HTTP on connections that are kept.
 pub(super) async fn arrivals(work: &Work, start: &Start, per_second: f64) -> io::Result<Histogram> {
     let alarm = Alarm::new()?;
     let window = Window::new(start.now(), work);
@@ -79,6 +85,8 @@ pub(super) async fn arrivals(work: &Work, start: &Start, per_second: f64) -> io:
     let mut tasks = JoinSet::new();
     // The same instants for every proxy and round.
     let mut random = fastrand::Rng::with_seed(7);
+    let tls = work.tls(Sessions::Resume)?;
+    let kept = Arc::new(Mutex::new(Vec::<Conversation>::new()));
     let mut due = window.start;
     loop {
         due += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / per_second);
@@ -87,8 +95,20 @@ pub(super) async fn arrivals(work: &Work, start: &Start, per_second: f64) -> io:
         }
         alarm.until(due).await?;
         let (work, latencies) = (work.clone(), Arc::clone(&latencies));
+        let (tls, kept) = (tls.clone(), Arc::clone(&kept));
         tasks.spawn(async move {
-            let request = async { work.connect(None).await?.exchange().await };
+            let request = async {
+                let last = lock(&kept).pop();
+                let mut conversation = match last {
+                    Some(conversation) => conversation,
+                    None => work.begin(tls.as_ref()).await?,
+                };
+                conversation.ask().await?;
+                if work.profile.is_http() {
+                    lock(&kept).push(conversation);
+                }
+                io::Result::Ok(())
+            };
             match tokio::time::timeout_at(window.end + GRACE, request).await {
                 Ok(Ok(())) => counters::add(&work.counters.done, 1),
                 Ok(Err(error)) => work.counters.fail(error),
@@ -105,42 +125,41 @@ pub(super) async fn arrivals(work: &Work, start: &Start, per_second: f64) -> io:
     Ok(latencies)
 }
 
-/// A kept connection and the scheduled instants of its unanswered messages, oldest first.
-#[derive(Debug)]
-struct Lane {
-    socket: TcpStream,
-    waiting: Mutex<VecDeque<Instant>>,
+/// The scheduled instants of the unanswered messages of a connection, oldest first.
+#[derive(Clone, Debug, Default)]
+struct Waiting(Arc<Mutex<VecDeque<Instant>>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Instant>> {
+        lock(&self.0)
+    }
 }
 
-impl Lane {
-    /// Answers come in order, 64 B each.
-    async fn read(&self, work: &Work, window: Window, latencies: &Mutex<Histogram>) -> io::Result<()> {
-        let mut buf = [0; 64 * MESSAGE];
-        let mut bytes = 0;
-        loop {
-            self.socket.readable().await?;
-            match self.socket.try_read(&mut buf) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => bytes += n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error),
-            }
-            let now = Instant::now();
-            let mut waiting = self.lock();
-            // More answers than questions would be the proxy's fault, not a reason to panic.
-            let answered = waiting.len().min(bytes / MESSAGE);
-            for due in waiting.drain(..answered) {
-                counters::add(&work.counters.done, 1);
-                if window.measures(due) {
-                    lock(latencies).record(now.saturating_duration_since(due));
-                }
-            }
-            bytes %= MESSAGE;
+/// Reads the answers of a connection, which come in order.
+async fn read(
+    mut reader: ReadHalf<Wire>,
+    waiting: &Waiting,
+    work: &Work,
+    window: Window,
+    latencies: &Mutex<Histogram>,
+) -> io::Result<()> {
+    let mut answers = work.talk.answers();
+    let mut buf = [0; 64 * MESSAGE];
+    loop {
+        let n = reader.read(&mut buf).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Instant>> {
-        lock(&self.waiting)
+        let now = Instant::now();
+        let mut waiting = waiting.lock();
+        // More answers than questions would be the proxy's fault, not a reason to panic.
+        let answered = waiting.len().min(answers.take(&buf[..n])?);
+        for due in waiting.drain(..answered) {
+            counters::add(&work.counters.done, 1);
+            if window.measures(due) {
+                lock(latencies).record(now.saturating_duration_since(due));
+            }
+        }
     }
 }
 
@@ -164,7 +183,7 @@ impl Window {
 }
 
 /// All threads that hold these locks are this one.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -5,27 +5,20 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::Job;
+use super::{Job, Launch};
 use crate::tls::NAME;
 use crate::workload::Profile;
 
 /// Writes the configuration.
-pub(super) fn configure(job: &Job<'_>) -> io::Result<Vec<String>> {
-    let mut chain = json!({
-        "filters": [{
-            "name": "envoy.filters.network.tcp_proxy",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                "stat_prefix": "bench",
-                "cluster": "bench",
-            },
-        }],
-    });
-    if job.profile == Profile::Terminate {
+pub(super) fn configure(job: &Job<'_>) -> io::Result<Launch> {
+    let mut chain = json!({"filters": [if job.profile.is_http() { http_filter() } else { tcp_filter() }]});
+    if job.profile.client_tls() {
+        let protocols: &[&str] = if job.profile.is_http() { &["h2", "http/1.1"] } else { &[] };
         chain["transport_socket"] = tls_socket(
             "DownstreamTlsContext",
             json!({"common_tls_context": {
                 "tls_params": only_1_3(),
+                "alpn_protocols": protocols,
                 "tls_certificates": [{
                     "certificate_chain": {"filename": job.identity.cert_file},
                     "private_key": {"filename": job.identity.key_file},
@@ -68,7 +61,39 @@ pub(super) fn configure(job: &Job<'_>) -> io::Result<Vec<String>> {
     let file = job.write("envoy.json", &text)?;
     let args =
         ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "--config-path", &file];
-    Ok(args.map(String::from).into())
+    Ok(Launch::args(args))
+}
+
+fn tcp_filter() -> Value {
+    json!({
+        "name": "envoy.filters.network.tcp_proxy",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "bench",
+            "cluster": "bench",
+        },
+    })
+}
+
+fn http_filter() -> Value {
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    });
+    let host = json!({
+        "name": "bench",
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "bench"}}],
+    });
+    json!({
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "bench",
+            "http_filters": [router],
+            "route_config": {"virtual_hosts": [host]},
+        },
+    })
 }
 
 fn address(addr: SocketAddr) -> Value {

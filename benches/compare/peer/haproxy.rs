@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Job;
+use super::{Job, Launch};
 use crate::tls::NAME;
 use crate::workload::Profile;
 
@@ -16,10 +16,13 @@ pub(super) enum Splice {
 }
 
 /// Writes the configuration.
-pub(super) fn configure(job: &Job<'_>, splice: Splice) -> io::Result<Vec<String>> {
+pub(super) fn configure(job: &Job<'_>, splice: Splice) -> io::Result<Launch> {
     let bind = match job.profile {
         Profile::Terminate => {
             format!("ssl crt {} ssl-min-ver TLSv1.3", job.identity.both_file.display())
+        }
+        Profile::Https | Profile::HttpsBalance => {
+            format!("ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1", job.identity.both_file.display())
         }
         _ => String::new(),
     };
@@ -30,11 +33,17 @@ pub(super) fn configure(job: &Job<'_>, splice: Splice) -> io::Result<Vec<String>
         ),
         _ => String::new(),
     };
+    let options = match splice {
+        Splice::On => "    option splice-request\n    option splice-response",
+        // As all others: a kept connection serves the first request of a client, too.
+        Splice::Off if job.profile.is_http() => "    http-reuse always",
+        Splice::Off => "",
+    };
     let mut text = format!(
         "global
     nbthread 1
 defaults
-    mode tcp
+    mode {}
     balance leastconn
     timeout connect 10s
     timeout client 10m
@@ -43,12 +52,13 @@ defaults
 listen bench
     bind {} backlog 4096 {bind}
 ",
-        if splice == Splice::On { "    option splice-request\n    option splice-response" } else { "" },
+        if job.profile.is_http() { "http" } else { "tcp" },
+        options,
         job.listen
     );
     for (i, backend) in job.backends.iter().enumerate() {
         text.push_str(&format!("    server s{i} {backend} {server}\n"));
     }
     let file = job.write("haproxy.cfg", &text)?;
-    Ok(["-db", "-q", "-f", &file].map(String::from).into())
+    Ok(Launch::args(["-db", "-q", "-f", &file]))
 }

@@ -4,19 +4,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Job;
+use super::{Job, Launch};
 use crate::tls::NAME;
 use crate::workload::Profile;
 
 /// Writes the configuration.
-pub(super) fn configure(job: &Job<'_>, program: &Path) -> io::Result<Vec<String>> {
+pub(super) fn configure(job: &Job<'_>, program: &Path) -> io::Result<Launch> {
     let module = match dynamic_module(program) {
-        Stream::Dynamic(path) => format!("load_module {};", path.display()),
+        Stream::Dynamic(path) if !job.profile.is_http() => format!("load_module {};", path.display()),
         _ => String::new(),
     };
     let (listen, tls) = match job.profile {
-        Profile::Terminate => (
-            "ssl",
+        Profile::Terminate | Profile::Https | Profile::HttpsBalance => (
+            // Releases since 1.25.1 would rather have a directive of its own, and take this one.
+            if job.profile.is_http() { "ssl http2" } else { "ssl" },
             format!(
                 "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;",
                 job.identity.cert_file.display(),
@@ -35,6 +36,11 @@ pub(super) fn configure(job: &Job<'_>, program: &Path) -> io::Result<Vec<String>
     };
     let servers: String =
         job.backends.iter().map(|backend| format!("        server {backend} max_fails=0;\n")).collect();
+    let (block, keep, pass) = if job.profile.is_http() {
+        (format!("http {{\n    {}", http_settings(job)), "        keepalive 1024;\n", HTTP_PASS)
+    } else {
+        ("stream {".to_owned(), "", "proxy_pass bench;")
+    };
     let text = format!(
         "{module}
 daemon off;
@@ -43,13 +49,13 @@ worker_rlimit_nofile {descriptors};
 pid {dir}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections {descriptors}; }}
-stream {{
+{block}
     upstream bench {{
         least_conn;
-{servers}    }}
+{servers}{keep}    }}
     server {{
         listen {listen_on} {listen} backlog=4096;
-        proxy_pass bench;
+        {pass}
         {tls}
     }}
 }}
@@ -60,8 +66,25 @@ stream {{
     );
     let file = job.write("nginx.conf", &text)?;
     let dir = job.dir.display().to_string();
-    Ok(["-e", "stderr", "-p", &dir, "-c", &file].map(String::from).into())
+    Ok(Launch::args(["-e", "stderr", "-p", &dir, "-c", &file]))
 }
+
+/// No log, no end to a kept connection, temporary files where they may be.
+fn http_settings(job: &Job<'_>) -> String {
+    let mut text = "access_log off;\n    keepalive_requests 1000000000;\n".to_owned();
+    for place in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        text.push_str(&format!("    {place}_temp_path {}/nginx-{place};\n", job.dir.display()));
+    }
+    text
+}
+
+/// How HTTP goes to the servers: over kept connections, with the client's host.
+const HTTP_PASS: &str = "location / {
+            proxy_pass http://bench;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_set_header Host $host;
+        }";
 
 /// Says why this nginx cannot forward TCP.
 pub(super) fn stream_support(program: &Path) -> Result<(), String> {

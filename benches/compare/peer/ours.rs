@@ -1,15 +1,53 @@
-//! The project's own linkerd-tcp: one worker, names from the configuration itself.
+//! The project's own programs: linkerd-tcp, tricot, and for plain HTTP a proxy of the library alone; one worker each.
 
 use std::io;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::Job;
+use super::{Job, Launch};
 use crate::tls::NAME;
 use crate::workload::Profile;
 
-/// Writes the configuration. YAML readers accept JSON.
-pub(super) fn configure(job: &Job<'_>) -> io::Result<Vec<String>> {
+/// The program for a job, in the folder that cargo builds into.
+pub(super) fn program(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Http => "embedded",
+        Profile::Https | Profile::HttpsBalance => "tricot",
+        Profile::Tcp | Profile::Terminate | Profile::Originate | Profile::Balance => "linkerd-tcp",
+    }
+}
+
+/// Writes the configuration.
+pub(super) fn configure(job: &Job<'_>) -> io::Result<Launch> {
+    match job.profile {
+        Profile::Http => Ok(embedded(job)),
+        Profile::Https | Profile::HttpsBalance => tricot(job),
+        Profile::Tcp | Profile::Terminate | Profile::Originate | Profile::Balance => linkerd_tcp(job),
+    }
+}
+
+fn embedded(job: &Job<'_>) -> Launch {
+    let addrs = std::iter::once(&job.listen).chain(job.backends);
+    Launch { args: addrs.map(SocketAddr::to_string).collect(), env: Vec::new() }
+}
+
+fn tricot(job: &Job<'_>) -> io::Result<Launch> {
+    let catalog = job.catalog.ok_or_else(|| io::Error::other("it needs Consul"))?;
+    let env = [
+        ("TRICOT_LETSENCRYPT_EMAIL", "bench@bench.example".to_owned()),
+        ("TRICOT_NODE_NAME", "bench".to_owned()),
+        ("TRICOT_CONSUL_HOST", format!("http://{catalog}")),
+        ("TRICOT_HTTP_BIND_ADDR", job.admin.to_string()),
+        ("TRICOT_HTTPS_BIND_ADDR", job.listen.to_string()),
+        // As for all.
+        ("TRICOT_ACCESS_LOG", "off".to_owned()),
+    ];
+    Ok(Launch { args: Vec::new(), env: env.into() })
+}
+
+/// YAML readers accept JSON.
+fn linkerd_tcp(job: &Job<'_>) -> io::Result<Launch> {
     let mut server = json!({"port": job.listen.port(), "ip": job.listen.ip(), "dstName": "/svc/web"});
     if job.profile == Profile::Terminate {
         let identity = json!({"certs": [job.identity.cert_file], "privateKey": job.identity.key_file});
@@ -34,5 +72,5 @@ pub(super) fn configure(job: &Job<'_>) -> io::Result<Vec<String>> {
         }],
     });
     let file = job.write("linkerd-tcp.yaml", &format!("{text:#}\n"))?;
-    Ok(["--workers", "1", &file].map(String::from).into())
+    Ok(Launch { args: ["--workers", "1", &file].map(String::from).into(), env: Vec::new() })
 }

@@ -16,7 +16,7 @@ fn sample(values: &[f64]) -> Sample {
 }
 
 fn peer(name: &str, kind: Kind) -> Peer {
-    Peer { name: name.into(), kind, program: "x".into(), version: String::new() }
+    Peer { name: name.into(), kind, path: "x".into(), version: String::new() }
 }
 
 /// Bulk figures: GB/s, CPU-s/GB.

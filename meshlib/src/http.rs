@@ -63,6 +63,7 @@ mod body;
 mod client;
 #[cfg(feature = "compress")]
 mod compress;
+mod driven;
 mod expect;
 mod form;
 mod headers;

@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 use tower::BoxError;
 
 use super::HttpError;
+use super::driven::Answer;
 
 /// A stream of bytes with an end, of known length or not.
 ///
@@ -37,6 +38,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    Answer(Box<Answer>),
     Timed(Box<Timed>),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
     /// A body that several requests may use; the first that reads it has it.
@@ -86,6 +88,11 @@ impl Body {
                 Kind::Shared(cell, hint).into()
             }
         }
+    }
+
+    /// The body of an answer on a connection that it moves itself.
+    pub(super) fn answer(answer: Box<Answer>) -> Self {
+        Kind::Answer(answer).into()
     }
 
     /// The body of a peer that may be silent for as long as this in the middle of it.
@@ -159,6 +166,7 @@ impl HttpBody for Body {
             Kind::Incoming(incoming) => {
                 ready!(Pin::new(incoming).poll_frame(cx)).map(|it| it.map_err(Into::into))
             }
+            Kind::Answer(answer) => ready!(answer.poll_frame(cx)),
             Kind::Timed(timed) => ready!(timed.poll_frame(cx)),
             Kind::Boxed(body) => ready!(body.as_mut().poll_frame(cx)),
             Kind::Shared(cell, _) => {
@@ -184,6 +192,7 @@ impl HttpBody for Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Answer(answer) => answer.is_end_stream(),
             Kind::Timed(timed) => timed.incoming.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
             Kind::Shared(..) => false,
@@ -195,6 +204,7 @@ impl HttpBody for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(incoming) => incoming.size_hint(),
+            Kind::Answer(answer) => answer.size_hint(),
             Kind::Timed(timed) => timed.incoming.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
             Kind::Shared(_, hint) => *hint,
@@ -249,7 +259,7 @@ impl fmt::Debug for Body {
         let kind = match &self.kind {
             Kind::Empty => "Empty",
             Kind::Full(_) => "Full",
-            Kind::Incoming(_) | Kind::Timed(_) => "Incoming",
+            Kind::Incoming(_) | Kind::Answer(_) | Kind::Timed(_) => "Incoming",
             Kind::Boxed(_) => "Boxed",
             Kind::Shared(..) => "Shared",
         };

@@ -25,12 +25,13 @@ use tower::Service;
 use super::Accepted;
 use super::Body;
 use super::HttpError;
+use super::driven::Answer;
+use super::driven::Http1;
 use super::expect;
 use super::form;
 use super::pool::Key;
 use super::pool::Pool;
 use super::pool::PoolOptions;
-use super::pool::Return;
 use super::pool::Reused;
 use super::pool::SameConfig;
 use super::pool::Slot;
@@ -213,7 +214,6 @@ impl<C: Connector> Client<C> {
             None => decision,
         };
         let io = self.connector.connect_as(decision, to).await?;
-        // The connections' tasks end with them: when the peer closes one or nobody has a use for it.
         match io.alpn() {
             Some(b"h2") => {}
             None if prior_knowledge => {}
@@ -225,8 +225,7 @@ impl<C: Connector> Client<C> {
                     .handshake(TokioIo::new(io))
                     .await
                     .map_err(exchange)?;
-                tokio::spawn(connection.with_upgrades());
-                return Ok(Reused::Http1(sender));
+                return Ok(Reused::Http1(Http1::new(sender, connection)));
             }
         }
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -238,6 +237,7 @@ impl<C: Connector> Client<C> {
             .handshake(TokioIo::new(io))
             .await
             .map_err(exchange)?;
+        // Ends when the peer closes it, or nobody has a use for it.
         tokio::spawn(connection);
         let streams = slot.share(&sender);
         Ok(Reused::Http2(sender, streams))
@@ -263,19 +263,19 @@ impl Reused {
         let settled = http_body::Body::is_end_stream(request.body());
         let replayable = settled && request.method().is_idempotent();
         match self {
-            Self::Http1(mut sender) => {
+            Self::Http1(mut http1) => {
                 request = form::for_http1(request);
                 if request.headers().contains_key(EXPECT) {
                     request = expect::holding_back(request);
                 }
-                match sender.try_send_request(request).await {
+                match http1.send(request).await {
                     // After an upgrade the connection belongs to others.
                     Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+                        http1.detach();
                         Ok(response.map(Body::from))
                     }
                     Ok(response) => {
-                        let end = Return::new(sender, Arc::clone(slot), settled);
-                        Ok(response.map(|body| Body::from(body).holding(end)))
+                        Ok(response.map(|body| Answer::body(body, http1, Arc::clone(slot), settled)))
                     }
                     Err(mut error) => {
                         let unsent = error.take_message().map(Box::new);

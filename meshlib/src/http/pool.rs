@@ -15,17 +15,20 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::task::Wake;
+use std::task::Waker;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::time;
 use tokio::time::Instant;
 
 use super::Body;
+use super::driven::Http1;
 use crate::endpoint::Protocol;
 use crate::session::Session;
 use crate::session::To;
@@ -88,6 +91,17 @@ impl PoolOptions {
 pub(super) struct Pool {
     pub(super) options: PoolOptions,
     slots: Mutex<Slots>,
+    stirred: Arc<Stirred>,
+}
+
+/// Tells that some idle connection has something to say, which is most likely that it was closed.
+#[derive(Default)]
+struct Stirred(Notify);
+
+impl Wake for Stirred {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 #[derive(Default)]
@@ -97,7 +111,7 @@ struct Slots {
 }
 
 /// Requests of the same key may share a connection.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Key {
     addr: SocketAddr,
     /// What the policy said. Where plaintext will do, TLS was tried and may have been given up: such a connection is none
@@ -106,6 +120,13 @@ pub(super) struct Key {
     tls: Option<(SameConfig, ServerName<'static>)>,
     protocol: Option<Protocol>,
     client: Option<IpAddr>,
+}
+
+impl Hash for Key {
+    /// Of the address: endpoints are many, and the ways to speak to one are few.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.addr.hash(state);
+    }
 }
 
 /// A configuration, compared by its place in memory. Holding it keeps the place from being used again.
@@ -119,12 +140,6 @@ impl PartialEq for SameConfig {
 }
 
 impl Eq for SameConfig {}
-
-impl Hash for SameConfig {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
 
 impl Key {
     pub(super) fn new(to: &To<Session>, decision: &ConnectTls, options: &PoolOptions) -> Self {
@@ -144,16 +159,20 @@ impl Key {
 
 impl Pool {
     pub(super) fn new(options: PoolOptions) -> Arc<Self> {
-        Arc::new(Self { options, slots: Mutex::default() })
+        Arc::new(Self { options, slots: Mutex::default(), stirred: Arc::default() })
     }
 
     /// The connections of a key.
     pub(super) fn slot(self: &Arc<Self>, key: Key) -> Arc<Slot> {
         let mut slots = self.lock();
         let Slots { by_key, sweeping } = &mut *slots;
-        let slot = by_key.entry(key).or_insert_with(|| Arc::new(Slot::new(&self.options)));
+        let slot = by_key.entry(key).or_insert_with(|| {
+            let stirred = Waker::from(Arc::clone(&self.stirred));
+            Arc::new(Slot::new(&self.options, stirred))
+        });
         if !mem::replace(sweeping, true) {
-            tokio::spawn(sweep(Arc::downgrade(self), self.options.idle_timeout));
+            let stirred = Arc::clone(&self.stirred);
+            tokio::spawn(sweep(Arc::downgrade(self), stirred, self.options.idle_timeout));
         }
         Arc::clone(slot)
     }
@@ -194,6 +213,8 @@ pub(super) struct Slot {
     idle_timeout: Duration,
     max_streams: usize,
     connections: Mutex<Connections>,
+    /// For idle connections to wake.
+    stirred: Waker,
     /// Held while a connection is opened that others will share.
     pub(super) opening: Semaphore,
     /// Whether the last connection spoke HTTP/2: then it pays to wait for one that is being opened.
@@ -210,10 +231,8 @@ struct Connections {
 
 /// An HTTP/1 connection.
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    connection: Http1,
     since: Instant,
-    /// Whether its last request was sent as a whole, so that the next one may follow at once.
-    settled: bool,
 }
 
 /// An HTTP/2 connection.
@@ -226,17 +245,18 @@ struct Shared {
 
 /// A connection for one request.
 pub(super) enum Reused {
-    Http1(http1::SendRequest<Body>),
+    Http1(Http1),
     Http2(http2::SendRequest<Body>, Arc<()>),
 }
 
 impl Slot {
-    fn new(options: &PoolOptions) -> Self {
+    fn new(options: &PoolOptions, stirred: Waker) -> Self {
         Self {
             max_idle: options.max_idle,
             idle_timeout: options.idle_timeout,
             max_streams: options.max_streams,
             connections: Mutex::default(),
+            stirred,
             opening: Semaphore::new(1),
             shares: AtomicBool::new(false),
         }
@@ -256,27 +276,32 @@ impl Slot {
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
-            let Idle { sender, since, settled } = &idle[at];
-            if sender.is_closed() || since.elapsed() >= self.idle_timeout {
+            let Idle { connection, since } = &mut idle[at];
+            if connection.is_closed() || since.elapsed() >= self.idle_timeout {
                 idle.remove(at);
-            } else if *settled || sender.is_ready() {
-                return Some(Reused::Http1(idle.remove(at).sender));
+            } else if connection.is_ready() {
+                return Some(Reused::Http1(idle.remove(at).connection));
             }
         }
         None
     }
 
     /// Keeps a connection whose answer has been read.
-    fn put(&self, sender: http1::SendRequest<Body>, settled: bool) {
+    pub(super) fn put(&self, mut connection: Http1) {
+        connection.rest(&self.stirred);
+        // Before the lock is taken: a connection that ends drops what it was sending, which may be another answer.
+        if connection.is_closed() {
+            return;
+        }
         let mut connections = self.lock();
-        if connections.closed || sender.is_closed() {
+        if connections.closed {
             return;
         }
         if connections.idle.len() >= self.max_idle {
-            connections.idle.retain(|idle| !idle.sender.is_closed());
+            connections.idle.retain_mut(|idle| !idle.connection.is_closed());
         }
         if connections.idle.len() < self.max_idle {
-            connections.idle.push(Idle { sender, since: Instant::now(), settled });
+            connections.idle.push(Idle { connection, since: Instant::now() });
         }
     }
 
@@ -313,7 +338,7 @@ impl Slot {
     fn expire(&self) -> bool {
         let mut connections = self.lock();
         let Connections { idle, shared, .. } = &mut *connections;
-        idle.retain(|idle| idle.since.elapsed() < self.idle_timeout && !idle.sender.is_closed());
+        idle.retain_mut(|idle| idle.since.elapsed() < self.idle_timeout && !idle.connection.is_closed());
         shared.retain(|shared| {
             let idle = Arc::strong_count(&shared.streams) == 1 && shared.used.elapsed() >= self.idle_timeout;
             !idle && !shared.sender.is_closed()
@@ -326,34 +351,19 @@ impl Slot {
     }
 }
 
-/// Puts an HTTP/1 connection back when its answer has ended: held by the answer's body.
-pub(super) struct Return {
-    sender: Option<http1::SendRequest<Body>>,
-    slot: Arc<Slot>,
-    settled: bool,
-}
-
-impl Return {
-    pub(super) fn new(sender: http1::SendRequest<Body>, slot: Arc<Slot>, settled: bool) -> Self {
-        Self { sender: Some(sender), slot, settled }
-    }
-}
-
-impl Drop for Return {
-    fn drop(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.slot.put(sender, self.settled);
-        }
-    }
-}
-
-/// Ends when the pool is empty or gone.
-async fn sweep(pool: Weak<Pool>, every: Duration) {
+/// Closes connections that were closed by their servers, or idle for too long. Ends when the pool is empty or gone.
+async fn sweep(pool: Weak<Pool>, stirred: Arc<Stirred>, every: Duration) {
     loop {
-        time::sleep(every.max(Duration::from_millis(10))).await;
+        if time::timeout(every.max(TOGETHER), stirred.0.notified()).await.is_ok() {
+            // A server that goes away closes many.
+            time::sleep(TOGETHER).await;
+        }
         let Some(pool) = pool.upgrade() else { return };
         if pool.expire() {
             return;
         }
     }
 }
+
+/// How long the first connection that was closed by its server waits for others.
+const TOGETHER: Duration = Duration::from_millis(20);

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use futures::future::BoxFuture;
+use http::HeaderValue;
 
 use crate::drain::Draining;
 use crate::session::Session;
@@ -20,17 +22,20 @@ struct Inner {
     draining: Draining,
     /// What the connection's own task goes on with when its HTTP has ended, if that can be.
     next: Option<Mutex<Option<BoxFuture<'static, ()>>>>,
+    /// The client's address as requests tell it.
+    peer: OnceLock<Option<HeaderValue>>,
 }
 
 impl Accepted {
     /// Puts the parts together.
     pub fn new(session: Session, draining: Draining) -> Self {
-        Self(Arc::new(Inner { session, draining, next: None }))
+        Self(Arc::new(Inner { session, draining, next: None, peer: OnceLock::new() }))
     }
 
     /// The same for a connection that may be upgraded as a whole.
     pub(super) fn upgradable(session: Session, draining: Draining) -> Self {
-        Self(Arc::new(Inner { session, draining, next: Some(Mutex::default()) }))
+        let next = Some(Mutex::default());
+        Self(Arc::new(Inner { session, draining, next, peer: OnceLock::new() }))
     }
 
     /// The facts about the connection.
@@ -41,6 +46,15 @@ impl Accepted {
     /// Tells that the server is closing down. The server waits for whoever holds a clone of it.
     pub fn draining(&self) -> &Draining {
         &self.0.draining
+    }
+
+    /// The client's address without its port, written once for all requests of the connection.
+    pub(super) fn peer(&self) -> Option<&HeaderValue> {
+        let write = || {
+            let ip = self.0.session.peer?.ip().to_canonical();
+            HeaderValue::try_from(ip.to_string()).ok()
+        };
+        self.0.peer.get_or_init(write).as_ref()
     }
 
     /// Runs what comes after an upgrade: on the connection's own task, or where it carries other requests too, on a new

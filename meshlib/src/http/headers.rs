@@ -116,21 +116,28 @@ impl HeadersLayer {
     }
 
     fn request(&self, request: &mut Request<Body>) -> Result<(), Error> {
-        check_framing(request)?;
-        one_length(request.headers_mut())?;
-        let host = host(request)?;
-        let upgrade = wanted_upgrade(request);
+        let fields = Fields::of(request.headers());
+        if fields.codings > 0 {
+            check_framing(request)?;
+        }
+        if fields.lengths > 1 {
+            one_length(request.headers_mut())?;
+        }
+        let host = host(request, fields.hosts)?;
+        let upgrade = if fields.connection { wanted_upgrade(request) } else { None };
         let accepted = request.extensions().get::<Accepted>().cloned();
         let version = request.version();
         let headers = request.headers_mut();
-        strip(headers);
+        strip(headers, &fields);
         if let Some(upgrade) = upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, upgrade);
         }
-        join_cookies(headers);
+        if fields.cookies > 1 {
+            join_cookies(headers);
+        }
         if self.forwarded != Forwarded::Untouched {
-            self.tell(headers, host.as_ref(), accepted.as_ref());
+            self.tell(headers, &fields, host.as_ref(), accepted.as_ref());
         }
         if let Some(via) = &self.via {
             headers.append(header::VIA, via.of(version));
@@ -142,13 +149,16 @@ impl HeadersLayer {
         let upgrade = (answer.status() == StatusCode::SWITCHING_PROTOCOLS)
             .then(|| answer.headers_mut().remove(header::UPGRADE))
             .flatten();
+        let fields = Fields::of(answer.headers());
         // RFC 9112 section 6.3: the coding counts.
-        if answer.headers().contains_key(header::TRANSFER_ENCODING) {
+        if fields.codings > 0 {
             answer.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        strip(answer.headers_mut());
-        // Lengths that differ have been refused by the client that read them.
-        let _ = one_length(answer.headers_mut());
+        strip(answer.headers_mut(), &fields);
+        if fields.lengths > 1 {
+            // Lengths that differ have been refused by the client that read them.
+            let _ = one_length(answer.headers_mut());
+        }
         if let Some(upgrade) = upgrade {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             answer.headers_mut().insert(header::UPGRADE, upgrade);
@@ -160,11 +170,18 @@ impl HeadersLayer {
     }
 
     /// Says who sent the request.
-    fn tell(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, accepted: Option<&Accepted>) {
+    fn tell(
+        &self,
+        headers: &mut HeaderMap,
+        fields: &Fields,
+        host: Option<&HeaderValue>,
+        accepted: Option<&Accepted>,
+    ) {
         let session = accepted.map(Accepted::session);
         let peer = session.and_then(|session| session.peer).map(|peer| peer.ip().to_canonical());
-        let trusted = peer.is_some_and(|peer| self.trusts.as_ref().is_some_and(|trusts| trusts(peer)));
-        if !trusted {
+        let trusted = fields.forwarded
+            && peer.is_some_and(|peer| self.trusts.as_ref().is_some_and(|trusts| trusts(peer)));
+        if fields.forwarded && !trusted {
             for name in
                 [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REAL_IP]
             {
@@ -172,21 +189,20 @@ impl HeadersLayer {
             }
             headers.remove(header::FORWARDED);
         }
+        // At once instead of one by one.
+        headers.reserve(TOLD);
         let proto = if session.is_some_and(|session| session.tls.is_some()) { "https" } else { "http" };
         let proto = HeaderValue::from_static(proto);
-        if let Some(peer) = peer {
-            let mut text = String::with_capacity(40);
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{peer}");
-            if self.forwarded == Forwarded::Rfc7239 {
-                append_to_list(headers, &header::FORWARDED, &forwarded(peer, &proto, host));
-            }
-            if !headers.contains_key(&X_REAL_IP)
-                && let Ok(real) = HeaderValue::from_str(&text)
+        if let Some(peer) = peer
+            && let Some(text) = accepted.and_then(Accepted::peer)
+        {
+            if self.forwarded == Forwarded::Rfc7239
+                && let Ok(member) = HeaderValue::try_from(forwarded(peer, &proto, host))
             {
-                headers.insert(&X_REAL_IP, real);
+                append_to_list(headers, &header::FORWARDED, member);
             }
-            append_to_list(headers, &X_FORWARDED_FOR, &text);
+            headers.entry(&X_REAL_IP).or_insert_with(|| text.clone());
+            append_to_list(headers, &X_FORWARDED_FOR, text.clone());
         }
         if self.forwarded == Forwarded::Rfc7239
             && let Some(port) = session.and_then(|session| session.local)
@@ -200,6 +216,50 @@ impl HeadersLayer {
     }
 }
 
+/// Which of the fields that matter here a head has: looked for once, since most heads have hardly any of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fields {
+    hosts: u32,
+    lengths: u32,
+    codings: u32,
+    cookies: u32,
+    connection: bool,
+    /// Any other one that concerns the connection only.
+    of_connection: bool,
+    /// Any in which a client may say for whom it asks.
+    forwarded: bool,
+}
+
+impl Fields {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, _) in headers {
+            match name.as_str() {
+                "host" => fields.hosts += 1,
+                "content-length" => fields.lengths += 1,
+                "cookie" => fields.cookies += 1,
+                "connection" => fields.connection = true,
+                "transfer-encoding" => {
+                    fields.codings += 1;
+                    fields.of_connection = true;
+                }
+                "te"
+                | "upgrade"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "keep-alive"
+                | "proxy-connection" => fields.of_connection = true,
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port"
+                | "x-real-ip" | "forwarded" => fields.forwarded = true,
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
+/// Most fields that are added.
+const TOLD: usize = 6;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -328,10 +388,9 @@ fn one_length(headers: &mut HeaderMap) -> Result<(), Error> {
 }
 
 /// The host that a request is for, as it will be told to the endpoint.
-fn host(request: &mut Request<Body>) -> Result<Option<HeaderValue>, Error> {
-    let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = fields.next().cloned();
-    if fields.next().is_some() {
+fn host(request: &mut Request<Body>, fields: u32) -> Result<Option<HeaderValue>, Error> {
+    let field = request.headers().get(header::HOST).cloned();
+    if fields > 1 {
         return Err(malformed("it has more than one Host"));
     }
     if let Some(field) = &field
@@ -424,9 +483,12 @@ pub(super) fn carries_http(protocols: &[u8]) -> bool {
 }
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1).
-fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+fn strip(headers: &mut HeaderMap, fields: &Fields) {
+    if fields.connection {
         let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+            // What nearly all say names no field, but one that is removed anyway.
+            .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
+            .filter(|token| !token.eq_ignore_ascii_case(b"close"))
             // Nobody may take these away: they say what the message is and who it is for.
             .filter(|token| !token.eq_ignore_ascii_case(b"host"))
             .filter(|token| !token.eq_ignore_ascii_case(b"content-length"))
@@ -437,6 +499,9 @@ fn strip(headers: &mut HeaderMap) {
             headers.remove(name);
         }
         headers.remove(header::CONNECTION);
+    }
+    if !fields.of_connection {
+        return;
     }
     if headers.contains_key(header::TE) {
         let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
@@ -478,14 +543,19 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Adds a member to a list.
-fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, member: &str) {
-    let mut list = String::new();
-    for field in headers.get_all(name).iter().filter_map(|field| field.to_str().ok()) {
-        list.push_str(field);
-        list.push_str(", ");
+fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, member: HeaderValue) {
+    let mut list = Vec::new();
+    for field in headers.get_all(name).iter().filter(|field| field.to_str().is_ok()) {
+        list.extend_from_slice(field.as_bytes());
+        list.extend_from_slice(b", ");
     }
-    list.push_str(member);
-    if let Ok(value) = HeaderValue::from_str(&list) {
+    let value = if list.is_empty() {
+        Some(member)
+    } else {
+        list.extend_from_slice(member.as_bytes());
+        HeaderValue::try_from(list).ok()
+    };
+    if let Some(value) = value {
         headers.insert(name, value);
     }
 }

@@ -5,6 +5,7 @@ use std::future::ready;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future::BoxFuture;
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::time;
 use tower::Layer;
 use tower::Service;
 use tower::ServiceExt;
@@ -42,7 +44,8 @@ use crate::io::Transport;
 ///
 /// When the endpoint answers 101, the bytes of client and endpoint are [forwarded](crate::forward()) both ways until
 /// both directions have ended. They are the same sockets then, so that plain connections are spliced. The exchange counts
-/// as in flight for as long as it lasts, and the server waits for it when it drains.
+/// as in flight for as long as it lasts, and the server waits for it when it drains. If one of both connections is not there
+/// within 30 s of the answer, the other is closed.
 ///
 /// A client that asks for WebSocket over HTTP/2 (RFC 8441) is served as well: the endpoint sees an upgrade of HTTP/1.1.
 #[derive(Clone, Debug)]
@@ -142,10 +145,15 @@ where
 
 /// Forwards between both sides once each has been told.
 async fn join(client: OnUpgrade, server: OnUpgrade, options: &ForwardOptions) {
-    let (client, server) = match futures::future::try_join(client, server).await {
-        Ok(both) => both,
-        Err(error) => {
+    let both = time::timeout(TOLD_WITHIN, futures::future::try_join(client, server)).await;
+    let (client, server) = match both {
+        Ok(Ok(both)) => both,
+        Ok(Err(error)) => {
             tracing::debug!(%error, "an upgrade did not come about");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(after = ?TOLD_WITHIN, "an upgrade did not come about");
             return;
         }
     };
@@ -154,6 +162,12 @@ async fn join(client: OnUpgrade, server: OnUpgrade, options: &ForwardOptions) {
         tracing::debug!(error = %error.chain(), "an upgraded connection ended");
     }
 }
+
+/// How long it may take from an endpoint's consent until both streams are there. Of both messages nothing is missing by then
+/// but what a connection has not written yet, and a write may take as long as this ([`ServerOptions::write_within`]).
+///
+/// [`ServerOptions::write_within`]: super::ServerOptions::write_within
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 /// The stream of a client.
 fn accepted_io(upgraded: Upgraded) -> Io {
@@ -238,5 +252,56 @@ impl AsyncWrite for Tunnel {
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future;
+
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::io::DuplexStream;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An upgrade that was asked for, of a connection that neither ends nor goes on.
+    async fn asked() -> (OnUpgrade, DuplexStream) {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let (asked_tx, mut asked) = mpsc::channel(1);
+        let service = service_fn(move |mut request| {
+            asked_tx.try_send(hyper::upgrade::on(&mut request)).unwrap();
+            future::pending::<Result<Response<Body>, Infallible>>()
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(near), service).with_upgrades());
+        far.write_all(b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: own\r\n\r\n").await.unwrap();
+        (asked.recv().await.unwrap(), far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgrade_that_does_not_come_about_is_not_waited_for() {
+        let ((client, _client), (server, _server)) = (asked().await, asked().await);
+        let (held, mut freed) = mpsc::channel::<()>(1);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let mut answer = Response::new(Body::empty().holding(held.clone()));
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            answer.extensions_mut().insert(server.clone());
+            ready(Ok(answer))
+        });
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("own"));
+        request.extensions_mut().insert(client);
+        let answer = UpgradeLayer::new().layer(service).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let began = Instant::now();
+
+        let freed = time::timeout(2 * TOLD_WITHIN, freed.recv()).await;
+
+        assert_eq!(freed, Ok(None), "what the answer holds is dropped");
+        assert_eq!(began.elapsed().as_secs(), TOLD_WITHIN.as_secs());
     }
 }

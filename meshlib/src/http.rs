@@ -72,6 +72,7 @@ mod retry;
 pub mod route;
 mod server;
 pub mod status;
+mod stream_deadline;
 mod upgrade;
 mod write_deadline;
 

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures::TryFutureExt;
 use futures::future::BoxFuture;
 use http::Request;
 use http::Response;
@@ -18,7 +19,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
@@ -31,6 +31,8 @@ use super::Accepted;
 use super::Body;
 use super::HttpError;
 use super::status;
+use super::stream_deadline::Offered;
+use super::stream_deadline::StreamDeadline;
 use super::write_deadline::WriteDeadline;
 use crate::drain::Draining;
 use crate::error::Error;
@@ -52,7 +54,8 @@ pub struct ServerOptions {
     /// How long a client may be silent in the middle of a body. Default 60 s.
     pub body_within: Duration,
     /// How long a client may leave bytes untaken that are there for it. Each byte that it takes begins the time anew; a
-    /// connection that was upgraded is free of it. Default 30 s.
+    /// connection that was upgraded is free of it. On HTTP/2 a stream has this long to take the next 32 KiB of its answer, or
+    /// as much as there is, and is reset if it does not; the others go on. Default 30 s.
     pub write_within: Duration,
     /// How long an HTTP/2 connection may be without a request before it is closed. Default 90 s.
     pub idle_within: Duration,
@@ -281,8 +284,9 @@ where
     let (io, _) = WriteDeadline::new(conn.io, options.write_within);
     let accepted = Accepted::new(conn.session, conn.draining);
     let requests = Arc::new(Requests::default());
-    let handle = service_fn(handler(service, accepted.clone(), Arc::clone(&requests), options.body_within));
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let answer = handler(service, accepted.clone(), Arc::clone(&requests), options.body_within);
+    let handle = service_fn(move |request| answer(request).map_ok(|answer| answer.map(Offered::new)));
+    let connection = http2::Builder::new(StreamDeadline::new(options.write_within))
         .timer(TokioTimer::new())
         .auto_date_header(options.date)
         .max_concurrent_streams(options.max_streams)

@@ -12,6 +12,7 @@ use super::frames::END_STREAM;
 use super::frames::Fate;
 use super::frames::HEADERS;
 use super::frames::RST_STREAM;
+use super::frames::SETTINGS;
 use super::frames::block;
 use super::frames::frame;
 use super::rig::Proxy;
@@ -223,6 +224,33 @@ async fn a_large_answer_waits_for_the_client() {
     let ((), answer) = tokio::join!(backend.send(vec![b'x'; rest]), client.answer());
 
     assert_eq!(answer.body.len(), LARGE);
+}
+
+#[tokio::test]
+async fn an_answer_that_a_stream_has_no_credit_for_leaves_the_backend() {
+    let limit = Duration::from_millis(200);
+    let (listener, proxy) = with(ServerOptions::default().with_write_within(limit)).await;
+    let mut client = frames::connect(proxy.addr).await;
+    client.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&POST))).await;
+    let mut backend = Wire::accept(&listener).await;
+    backend.head().await;
+    backend.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+    backend.send(vec![b'x'; 64 * 1024]).await;
+
+    assert_eq!(frames::fate(&mut client, 1).await, frames::OK);
+    assert_eq!(end_of(&mut client).await, Fate::Reset);
+    assert_eq!(backend.rest().await, b"", "the backend's connection is closed");
+    assert_eq!(proxy.failed(), 0, "the backend did nothing wrong");
+
+    client.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])).await;
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(&POST))).await;
+    let mut backend = Wire::accept(&listener).await;
+    backend.head().await;
+    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    assert_eq!(frames::fate(&mut client, 3).await, frames::OK);
+    let (_, _, stream, payload) = frames::next(&mut client).await.unwrap();
+    assert_eq!((stream, payload), (3, b"ok".to_vec()));
 }
 
 /// Writes until nobody takes any more for a while, or `LARGE` bytes. How many were taken, how many are left.

@@ -20,6 +20,7 @@ use crate::ask::Ask;
 use crate::ask::Consistency;
 use crate::client::Answer;
 use crate::client::Consul;
+use crate::emptiness::Seen;
 use crate::error::ConsulError;
 use crate::follow::Name;
 use crate::hub::Changed;
@@ -35,6 +36,8 @@ use crate::watch::same_health;
 const FIRST: Duration = Duration::from_secs(5);
 /// First requests are spread over this time for each doubling of the number of services.
 const SPREAD: Duration = Duration::from_millis(250);
+/// How long a service that has no instance any more may be listed still.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// Time between two looks at a catalog that is suspiciously empty.
 const DOUBT: Duration = Duration::from_secs(10);
 
@@ -55,7 +58,8 @@ pub struct Services {
 }
 
 impl Services {
-    /// Whether everything has vanished from Consul, itself included, and this is what was there before.
+    /// Whether Consul shows nothing at all, not even itself, and this is what was there before, or whether it shows no
+    /// instance of any service that it lists. Most often the token has no rights to read services and nodes.
     pub fn is_suspicious_empty(&self) -> bool {
         matches!(self.degraded, Some(Degraded::SuspiciousEmpty))
     }
@@ -94,7 +98,8 @@ impl Consul {
     /// The first item comes when all of them are known, or after 5 s with those that are. Each further one follows a
     /// change of any. Its map is shared with the last one: reading costs nothing, and who keeps no item costs no copy.
     /// Services are followed as their tags become of interest, and dropped as they cease to be or vanish. If everything
-    /// vanishes at once what was known is kept, and [`Services::is_suspicious_empty`] says so.
+    /// vanishes at once what was known is kept, and [`Services::is_suspicious_empty`] says so; likewise if nothing is shown
+    /// from the beginning on, which is not complete then.
     ///
     /// The stream has no end. It must be polled inside a tokio runtime.
     ///
@@ -236,6 +241,10 @@ struct Following {
     told: Option<Option<Degraded>>,
     /// What was told of completeness.
     complete: bool,
+    /// Whether there ever was a service.
+    seen: bool,
+    /// Since when services are listed and none is shown.
+    hidden_since: Option<Instant>,
 }
 
 impl Following {
@@ -259,13 +268,20 @@ impl Following {
             first_until: None,
             told: None,
             complete: false,
+            seen: false,
+            hidden_since: None,
         }
     }
 
     async fn next(&mut self) -> Services {
         loop {
             let far = Instant::now() + Duration::from_secs(3600);
-            let due = [self.first_until, self.again].into_iter().flatten().min().unwrap_or(far);
+            let hidden_until = self.hidden_since.map(|since| since + GONE_WITHIN);
+            let due = match hidden_until.filter(|until| *until > Instant::now()) {
+                None => [self.first_until, self.again],
+                until => [until, self.again],
+            };
+            let due = due.into_iter().flatten().min().unwrap_or(far);
             let tap = Arc::clone(&self.tap);
             tokio::select! {
                 Ok(()) = self.names.changed() => self.renamed().await,
@@ -284,16 +300,18 @@ impl Following {
 
     /// The level, if there is something to tell.
     fn level(&mut self) -> Option<Services> {
+        let hidden = self.hides_instances();
         if self.told.is_none() {
             let until = self.first_until?;
-            if !self.unknown.is_empty() && Instant::now() < until {
+            if !self.unknown.is_empty() && Instant::now() < until || hidden == Some(false) {
                 return None;
             }
             self.first_until = None;
         }
-        let degraded = self.catalog.clone().or_else(|| self.degraded.values().next().cloned());
+        let hidden = (hidden == Some(true)).then_some(Degraded::SuspiciousEmpty);
+        let degraded = self.catalog.clone().or_else(|| self.degraded.values().next().cloned()).or(hidden);
         let is_same = self.told.as_ref().is_some_and(|told| same_health(told.as_ref(), degraded.as_ref()));
-        let complete = self.believed.is_some() && self.unknown.is_empty();
+        let complete = self.believed.is_some() && self.unknown.is_empty() && self.hidden_since.is_none();
         if self.changed.is_empty() && is_same && (self.complete || !complete) {
             return None;
         }
@@ -304,17 +322,42 @@ impl Following {
         Some(Services { all: Arc::clone(&self.all), changed, complete, degraded })
     }
 
+    /// Whether services are listed, and there never was an instance of any: the token may read services, and not nodes.
+    /// Nothing if that is not so; false if they may as well have gone just now.
+    fn hides_instances(&mut self) -> Option<bool> {
+        if self.seen || self.subscriptions.is_empty() || !self.unknown.is_empty() {
+            self.hidden_since = None;
+            return None;
+        }
+        let now = Instant::now();
+        Some(now >= *self.hidden_since.get_or_insert(now) + GONE_WITHIN)
+    }
+
     /// The names may have changed.
     async fn renamed(&mut self) {
         let level = self.names.borrow_and_update().clone();
-        self.catalog = level.degraded;
+        let before = std::mem::replace(&mut self.catalog, level.degraded);
         if let Some(names) = level.value {
-            let vanished = names.is_empty() && self.believed.as_ref().is_some_and(|names| !names.is_empty());
-            if vanished && self.consul.shared.hub.emptiness.is_suspicious(&self.consul, Instant::now()).await
-            {
-                self.catalog = Some(Degraded::SuspiciousEmpty);
-                self.again = Some(Instant::now() + DOUBT);
-                return;
+            let emptiness = &self.consul.shared.hub.emptiness;
+            let was_empty = self.believed.as_ref().is_some_and(|names| names.is_empty());
+            if names.is_empty() && !was_empty {
+                match emptiness.look(&self.consul, Instant::now()).await {
+                    Seen::Nothing => {}
+                    // What is there now is told by the watch.
+                    Seen::Services => {
+                        self.catalog = self.catalog.take().or(before);
+                        self.again = Some(Instant::now() + DOUBT);
+                        return;
+                    }
+                    Seen::Hidden | Seen::Unknown => {
+                        self.catalog = Some(Degraded::SuspiciousEmpty);
+                        self.again = Some(Instant::now() + DOUBT);
+                        if self.told.is_none() {
+                            self.first_until.get_or_insert_with(Instant::now);
+                        }
+                        return;
+                    }
+                }
             }
             self.again = None;
             self.follow(&names);
@@ -379,6 +422,7 @@ impl Following {
             Some(instances) => all.insert(Arc::clone(name), instances),
             None => all.remove(name),
         };
+        self.seen |= !all.is_empty();
         self.changed.insert(Arc::clone(name));
     }
 }

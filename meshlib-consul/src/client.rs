@@ -190,6 +190,11 @@ impl Consul {
         Ok(())
     }
 
+    /// Lets everything that is followed be asked for again at once.
+    pub(crate) fn ask_anew(&self) {
+        self.shared.token.send_modify(|_| ());
+    }
+
     /// Sends a request and waits at most as long as its kind may take. Any status is an answer.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, ConsulError> {
         let _lane = self.shared.quick.enter().await;

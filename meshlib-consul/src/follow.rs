@@ -167,17 +167,20 @@ pub(crate) fn warn(name: &Name, skipped: &[Skipped]) {
     }
 }
 
-/// Keeps what was known of a service when it vanishes together with everything else.
+/// Keeps what was known of a service when it vanishes together with everything else, and believes in no service's absence
+/// where nothing at all is shown.
 #[derive(Debug)]
 pub(crate) struct Guard {
     believed: Option<Found>,
     again: Option<Instant>,
+    /// Whether there is no doubt any more, except about what was read while there was.
+    cleared: bool,
 }
 
 impl Guard {
     /// Believes in what was known before.
     pub(crate) fn new(believed: Option<Found>) -> Self {
-        Self { believed, again: None }
+        Self { believed, again: None, cleared: false }
     }
 
     /// When what is doubted is looked at again.
@@ -192,14 +195,24 @@ impl Guard {
         read: &Level<Found>,
         at: Instant,
     ) -> Option<Level<Found>> {
-        let vanished = read.value.as_ref().is_some_and(Found::is_absent)
-            && self.believed.as_ref().is_some_and(|found| !found.is_absent());
-        if vanished && consul.shared.hub.emptiness.is_suspicious(consul, at).await {
+        let emptiness = &consul.shared.hub.emptiness;
+        let is_absent = read.value.as_ref().is_some_and(Found::is_absent);
+        let doubted = is_absent
+            && match &self.believed {
+                Some(found) if found.is_absent() => false,
+                Some(_) => emptiness.is_suspicious(consul, at).await,
+                None => emptiness.hides_all(consul, at).await,
+            };
+        // What was read without rights is read again once there are some.
+        let rests =
+            is_absent && !doubted && self.again.is_some() && !std::mem::replace(&mut self.cleared, true);
+        if doubted || rests {
+            self.cleared &= !doubted;
             let is_news = self.again.replace(Instant::now() + DOUBT).is_none();
             let level = Level::new(self.believed.clone(), Some(Degraded::SuspiciousEmpty));
             return is_news.then_some(level);
         }
-        self.again = None;
+        (self.again, self.cleared) = (None, false);
         self.believed.clone_from(&read.value);
         Some(read.clone())
     }

@@ -66,8 +66,8 @@ pub enum Degraded {
     NoLeader,
     /// The server that answered had not heard of the leader for so long.
     Lagging(Duration),
-    /// Everything has vanished from the catalog, Consul itself included: a token that has lost its rights sees the same.
-    /// The value is the one from before.
+    /// Nothing is in the catalog, not even Consul itself, or services are listed without an instance of any: a token
+    /// that has no rights to read services and nodes sees the same. The value is the one from before, if there was one.
     SuspiciousEmpty,
     /// Consul could not be asked, or its answer was no good.
     Failing(ConsulError),

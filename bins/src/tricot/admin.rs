@@ -129,7 +129,7 @@ pub(super) fn pages(
         .get("/healthz", move |_| {
             let why = match (draining.is_started(), current.get().is_some()) {
                 (true, _) => "draining\n",
-                (false, false) => "Consul has not answered yet\n",
+                (false, false) => "nothing is known from Consul yet\n",
                 (false, true) => return text("ok\n"),
             };
             let mut answer = text(why);

@@ -56,6 +56,8 @@ pub(super) struct Discovery {
     lines: BTreeSet<String>,
     addrs: HashSet<SocketAddr>,
     degraded: bool,
+    /// Whether it was said that Consul shows nothing.
+    blind: bool,
     /// When Consul came back.
     back: Option<Instant>,
     /// How many instances the table in force has.
@@ -94,6 +96,7 @@ impl Discovery {
             lines: BTreeSet::new(),
             addrs: HashSet::new(),
             degraded: false,
+            blind: false,
             back: None,
             known: 0,
             doubted: None,
@@ -160,6 +163,15 @@ impl Discovery {
             }
             _ => {}
         }
+        let blind = services.is_suspicious_empty();
+        if blind && !self.blind {
+            tracing::error!(
+                target: "tricot",
+                "Consul shows this token no service, not even itself, or none of their instances; \
+                 its policy needs service_prefix \"\" and node_prefix \"\" with the policy \"read\""
+            );
+        }
+        self.blind = blind;
     }
 
     /// Until when what Consul says is not believed, if it is not.

@@ -148,6 +148,29 @@ async fn a_token_that_loses_its_rights_takes_no_rule_away() {
 }
 
 #[tokio::test]
+async fn a_token_that_never_had_rights_makes_no_table() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
+    let powerless = powerless(&consul).await;
+    let site = Site::start("one").await;
+    consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+    let file = consul.dir().join("token");
+    std::fs::write(&file, powerless).unwrap();
+    let mut command = command(consul.addr());
+    let tricot = Tricot::spawn(command.env("TRICOT_CONSUL_TOKEN_FILE", &file));
+    let client = Client::lenient(tricot.https);
+
+    tricot.logs("its policy needs service_prefix").await;
+    assert_eq!(page(tricot.metrics, "/healthz").await.status, 503);
+    assert_eq!(client.status(HOST, "/").await, Some(503));
+    assert_eq!(tricot.log().count("its policy needs service_prefix"), 1);
+
+    std::fs::write(&file, TOKEN).unwrap();
+    tricot.signal(Signal::HUP);
+    until("a page", async || client.status(HOST, "/").await == Some(200)).await;
+    assert_eq!(page(tricot.metrics, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_token_that_loses_its_rights_leaves_the_proxy_where_it_is() {
     let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
     let powerless = powerless(&consul).await;

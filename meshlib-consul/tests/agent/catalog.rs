@@ -9,6 +9,7 @@ use meshlib_consul::Consul;
 use meshlib_consul::Services;
 use meshlib_consul::Status;
 use meshlib_consul::Token;
+use meshlib_consul::watch::Degraded;
 use tokio::time::Instant;
 
 use crate::rig::LONG;
@@ -103,20 +104,29 @@ async fn a_restarted_agent_is_followed_by_all_and_nothing_is_lost_until_then() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-#[tokio::test]
-async fn a_token_that_loses_its_rights_empties_nothing() {
-    let root = "11111111-1111-1111-1111-111111111111";
-    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
-    let rules = |rules: &str| format!(r#"{{"Name": "reader", "Rules": "{}"}}"#, rules.replace('"', "\\\""));
-    let all = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
-    agent.put("/v1/acl/policy", &rules(all)).await;
+/// The body that a policy is made of.
+fn rules(rules: &str) -> String {
+    format!(r#"{{"Name": "reader", "Rules": "{}"}}"#, rules.replace('"', "\\\""))
+}
+
+/// Makes a policy and a token with its rights: the policy's id, and the token.
+async fn reader(agent: &Agent, may: &str) -> (String, String) {
+    agent.put("/v1/acl/policy", &rules(may)).await;
     let id = |body: &str, key: &str| {
         let at = body.find(&format!("\"{key}\"")).expect("the key is there");
         body[at + key.len() + 2..].split('"').nth(1).unwrap().to_owned()
     };
     let policy = id(&agent.get("/v1/acl/policy/name/reader").await.body, "ID");
     let token = agent.put("/v1/acl/token", r#"{"Policies": [{"Name": "reader"}]}"#).await;
-    let secret = id(&token, "SecretID");
+    (policy, id(&token, "SecretID"))
+}
+
+#[tokio::test]
+async fn a_token_that_loses_its_rights_empties_nothing() {
+    let root = "11111111-1111-1111-1111-111111111111";
+    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
+    let all = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+    let (policy, secret) = reader(&agent, all).await;
     agent.service("n2", "web", "web-1", 8001, &["tricot a"]).await;
     // Short waits, since a change of rights wakes nobody.
     let config = config(&agent).with_token(Token::new(secret)).with_wait(Duration::from_secs(2));
@@ -137,6 +147,44 @@ async fn a_token_that_loses_its_rights_empties_nothing() {
     let healed = find(&mut services, LONG, |services| services.degraded.is_none()).await;
     assert_eq!(names(&healed), ["web"]);
     let _ = find(&mut web, LONG, |level| matches!(&level.value, Some(Some(all)) if all.len() == 2)).await;
+}
+
+#[tokio::test]
+async fn a_token_that_never_had_rights_has_seen_no_catalog() {
+    let root = "11111111-1111-1111-1111-111111111111";
+    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
+    let (policy, secret) = reader(&agent, r#"key_prefix "" { policy = "read" }"#).await;
+    agent.service("n2", "web", "web-1", 8001, &["tricot a"]).await;
+    let consul = Consul::new(config(&agent).with_token(Token::new(secret))).unwrap();
+    let mut services = consul.services(exposed);
+    let mut web = consul.service("web").instances();
+
+    let first = find(&mut services, LONG, |_| true).await;
+    assert!(first.is_suspicious_empty() && !first.complete, "{first:?}");
+    let level = find(&mut web, LONG, |_| true).await;
+    assert!(level.value.is_none() && matches!(level.degraded, Some(Degraded::SuspiciousEmpty)), "{level:?}");
+
+    // Nothing wakes those that wait when rights are given, and they wait for a minute.
+    let all = r#"service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
+    agent.put(&format!("/v1/acl/policy/{policy}"), &rules(all)).await;
+    let next = find(&mut services, LONG, |services| services.degraded.is_none()).await;
+    let next =
+        if next.complete { next } else { find(&mut services, LONG, |services| services.complete).await };
+    assert_eq!(names(&next), ["web"]);
+    let _ = find(&mut web, LONG, |level| matches!(&level.value, Some(Some(all)) if all.len() == 1)).await;
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_read_nodes_has_seen_no_catalog() {
+    let root = "11111111-1111-1111-1111-111111111111";
+    let Some(agent) = or_skip(Agent::start(ConsulOptions::default().with_acl(root)).await) else { return };
+    let (_, secret) = reader(&agent, r#"service_prefix "" { policy = "read" }"#).await;
+    agent.service("n2", "web", "web-1", 8001, &["tricot a"]).await;
+    let consul = Consul::new(config(&agent).with_token(Token::new(secret))).unwrap();
+
+    let first = find(&mut consul.services(exposed), LONG, |_| true).await;
+
+    assert!(first.is_suspicious_empty() && !first.complete && first.all.is_empty(), "{first:?}");
 }
 
 #[tokio::test]

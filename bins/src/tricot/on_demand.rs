@@ -272,7 +272,9 @@ impl Ask {
         let mut request = request.body(Body::empty()).map_err(|error| Error::Other(error.into()))?;
         // By the endpoint alone a policy could not tell whom to expect.
         if let Some(host) = url.host().filter(|_| url.scheme_str() == Some("https")) {
-            request.extensions_mut().insert(Session::default().with_server_name(host));
+            // An address of IPv6 is in brackets in a URL, and nowhere else.
+            let name = host.trim_start_matches('[').trim_end_matches(']');
+            request.extensions_mut().insert(Session::default().with_server_name(name));
         }
         let answer = self.client.clone().oneshot(request).await?;
         let allowed = answer.status().is_success();

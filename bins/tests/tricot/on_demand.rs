@@ -1,8 +1,13 @@
 //! Certificates for names that only a wildcard stands for.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use meshlib::test_util::Consul;
+use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::PebbleOptions;
+use meshlib::test_util::TestCa;
+use meshlib::test_util::or_skip;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -81,6 +86,29 @@ async fn a_name_that_is_denied_gets_none_and_is_not_asked_about_again() {
 
         assert_eq!((judge.count(), cluster.pebble.orders()), (1, 0));
     }
+}
+
+#[tokio::test]
+async fn one_with_an_address_of_ipv6_may_be_asked_over_tls() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let ca = TestCa::new();
+    let judge = Site::start_with(SiteOptions {
+        status: "404 No".into(),
+        tls: Some(ca.server_config(["::1"])),
+        listen: Some((Ipv6Addr::LOCALHOST, 0).into()),
+        ..SiteOptions::default()
+    })
+    .await;
+    let roots = consul.dir().join("roots.pem");
+    std::fs::write(&roots, ca.pem()).unwrap();
+    let ask = format!("tricot-on-demand-tls-ask https://{}/check", judge.addr);
+    consul.service("n1", "web", "web-1", 9, &[WILDCARD, &ask]).await;
+    let tricot = Tricot::start_with(&consul, &[("SSL_CERT_FILE", roots.to_str().unwrap())]).await;
+
+    let _ = Client::lenient(tricot.https).status("a.w.example.test", "/").await;
+    tricot.logs("asked whether a name").await;
+
+    assert!(judge.last().head.starts_with("GET /check?domain=a.w.example.test "), "{:?}", judge.last());
 }
 
 #[tokio::test]

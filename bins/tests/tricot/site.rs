@@ -1,6 +1,7 @@
 //! An instance of a site: says who it is, and keeps what it was asked.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -28,6 +29,8 @@ pub(crate) struct SiteOptions {
     pub(crate) body: String,
     /// The certificate to show; without one it speaks no TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// The address to listen on; a free port of `127.0.0.1` if none.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// A server of HTTP/1.1 at a port of its own. Its port and its connections are closed when this is dropped.
@@ -69,7 +72,8 @@ impl Site {
 
     /// Answers as told.
     pub(crate) async fn start_with(options: SiteOptions) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = options.listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
+        let listener = TcpListener::bind(listen).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { options, seen: Mutex::default() });
         let (open, gate) = watch::channel(true);

@@ -34,6 +34,8 @@ mod outage;
 mod process;
 #[path = "tricot/reach.rs"]
 mod reach;
+#[path = "tricot/relay.rs"]
+mod relay;
 #[path = "tricot/site.rs"]
 mod site;
 #[path = "tricot/streams.rs"]

@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio::time::Instant;
+use tower::BoxError;
 use tower::ServiceBuilder;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -44,9 +45,9 @@ use super::tags::Host;
 
 /// Names that wait to be decided on. Further ones are noticed with their next client.
 const QUEUE: usize = 256;
-/// Questions at a time.
+/// Names that are decided on at a time.
 const AT_A_TIME: usize = 16;
-/// How long an answer may take.
+/// How long an answer may take, of whoever is asked or of the store.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer holds that does not say itself.
 const ALLOWED_FOR: Duration = Duration::from_secs(300);
@@ -94,11 +95,21 @@ pub(super) struct OnDemand {
     decided: HashMap<Arc<str>, Instant>,
 }
 
-/// What was decided about a name, and for how long that holds.
+/// What was decided about a name.
 struct Decided {
     name: Arc<str>,
-    allowed: bool,
-    holds: Duration,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    /// There is a certificate, which needs no permission.
+    Stored,
+    /// What was answered, and for how long that holds.
+    Asked { allowed: bool, holds: Duration },
+    /// Nobody can be asked; false if there were enough names in this hour.
+    Counted(bool),
+    /// Nobody can be asked, and the name could not be counted.
+    Uncounted(BoxError),
 }
 
 /// Where noticed names go, and what decides about them.
@@ -119,19 +130,20 @@ pub(super) fn on_demand(
 impl OnDemand {
     /// Decides until nobody notices names any more.
     pub(super) async fn run(mut self) {
-        let mut asking: JoinSet<Decided> = JoinSet::new();
+        let mut deciding: JoinSet<Decided> = JoinSet::new();
         loop {
             tokio::select! {
-                name = self.names.recv(), if asking.len() < AT_A_TIME => {
+                name = self.names.recv(), if deciding.len() < AT_A_TIME => {
                     let Some(name) = name else { return };
-                    self.decide(name, &mut asking).await;
+                    self.decide(name, &mut deciding);
                 }
-                Some(Ok(decided)) = asking.join_next() => self.settle(&decided),
+                Some(Ok(decided)) = deciding.join_next() => self.settle(&decided),
             }
         }
     }
 
-    async fn decide(&mut self, name: Arc<str>, asking: &mut JoinSet<Decided>) {
+    /// Begins to decide on a name. Whoever is slow, a store or one who is asked, holds up this name and no other.
+    fn decide(&mut self, name: Arc<str>, deciding: &mut JoinSet<Decided>) {
         let now = Instant::now();
         if self.decided.get(&name).is_some_and(|until| *until > now) {
             return;
@@ -142,79 +154,59 @@ impl OnDemand {
         if self.decided.len() >= MAX_REMEMBERED {
             return;
         }
-        // What was stored meanwhile needs no permission.
-        if self.manager.certificates().find(&name).await.is_some() {
-            return;
-        }
         let Some(routes) = self.current.get() else { return };
-        let Some(ask) = routes.on_demand.find(&name, "/").next().cloned() else { return };
+        let Some(url) = routes.on_demand.find(&name, "/").next().cloned() else { return };
         // While it is decided on it is not decided on again.
-        self.decided.insert(Arc::clone(&name), now + ASK_WITHIN);
-        match ask {
-            Some(url) => {
-                let ask = self.ask.clone();
-                asking.spawn(async move { ask.about(name, &url).await });
-            }
-            None => {
-                let decided = match self.unasked().await {
-                    Ok(true) => {
-                        tracing::warn!(
-                            target: "tricot", %name,
-                            "a certificate is ordered for a name of a wildcard without asking anybody; \
-                             set tricot-on-demand-tls-ask to decide who gets one"
-                        );
-                        Decided { name, allowed: true, holds: ALLOWED_FOR }
-                    }
-                    Ok(false) => {
-                        tracing::warn!(
-                            target: "tricot", %name, limit = UNASKED_PER_HOUR,
-                            "no certificate for a name of a wildcard: this hour's limit is reached"
-                        );
-                        Decided { name, allowed: false, holds: DENIED_FOR }
-                    }
-                    Err(error) => {
-                        tracing::debug!(target: "tricot", %name, %error, "cannot count a name of a wildcard");
-                        Decided { name, allowed: false, holds: HOLDS.0 }
-                    }
-                };
-                self.settle(&decided);
-            }
-        }
+        self.decided.insert(Arc::clone(&name), now + HOLDS.1);
+        let (certificates, store, ask) =
+            (self.manager.certificates(), Arc::clone(&self.store), self.ask.clone());
+        // Ends within the limits of a look-up and of a question.
+        deciding.spawn(async move {
+            let verdict = match url {
+                // What was stored meanwhile needs no permission.
+                _ if certificates.find(&name).await.is_some() => Verdict::Stored,
+                Some(url) => ask.about(&name, &url).await,
+                None => match time::timeout(ASK_WITHIN, count(&*store)).await {
+                    Ok(Ok(counted)) => Verdict::Counted(counted),
+                    Ok(Err(error)) => Verdict::Uncounted(error.into()),
+                    Err(late) => Verdict::Uncounted(late.into()),
+                },
+            };
+            Decided { name, verdict }
+        });
     }
 
-    fn settle(&mut self, decided: &Decided) {
-        self.decided.insert(Arc::clone(&decided.name), Instant::now() + decided.holds);
-        if decided.allowed
-            && let Err(error) = self.manager.request(&decided.name)
-        {
-            tracing::warn!(target: "tricot", name = %decided.name, %error, "no certificate for a name of a wildcard");
-        }
-    }
-
-    /// Counts one more name in this hour, in the store that all nodes share. False if there were enough.
-    async fn unasked(&self) -> Result<bool, StoreError> {
-        let hour =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 3600;
-        let key = format!("on_demand/{hour}");
-        // Whoever is refused was overtaken by one more name, which cannot happen more often than there are names.
-        for _ in 0..UNASKED_PER_HOUR {
-            let counted = self.store.get(&key, Read::Latest).await?;
-            let count =
-                counted.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok());
-            let count: u64 = count.unwrap_or(0);
-            if count >= UNASKED_PER_HOUR {
-                break;
+    fn settle(&mut self, Decided { name, verdict }: &Decided) {
+        let (allowed, holds) = match verdict {
+            Verdict::Stored => {
+                self.decided.remove(name);
+                return;
             }
-            let when = counted.map_or(When::Absent, |entry| When::Version(entry.version));
-            if self.store.put(&key, (count + 1).to_string().into(), when).await? {
-                // The hour before this one is of no use any more.
-                if let Some(before) = hour.checked_sub(1) {
-                    let _ = self.store.delete(&format!("on_demand/{before}"), When::Always).await;
-                }
-                return Ok(true);
+            Verdict::Asked { allowed, holds } => (*allowed, *holds),
+            Verdict::Counted(true) => {
+                tracing::warn!(
+                    target: "tricot", %name,
+                    "a certificate is ordered for a name of a wildcard without asking anybody; \
+                     set tricot-on-demand-tls-ask to decide who gets one"
+                );
+                (true, ALLOWED_FOR)
             }
+            Verdict::Counted(false) => {
+                tracing::warn!(
+                    target: "tricot", %name, limit = UNASKED_PER_HOUR,
+                    "no certificate for a name of a wildcard: this hour's limit is reached"
+                );
+                (false, DENIED_FOR)
+            }
+            Verdict::Uncounted(error) => {
+                tracing::debug!(target: "tricot", %name, %error, "cannot count a name of a wildcard");
+                (false, HOLDS.0)
+            }
+        };
+        self.decided.insert(Arc::clone(name), Instant::now() + holds);
+        if allowed && let Err(error) = self.manager.request(name) {
+            tracing::warn!(target: "tricot", %name, %error, "no certificate for a name of a wildcard");
         }
-        Ok(false)
     }
 }
 
@@ -222,6 +214,30 @@ impl std::fmt::Debug for OnDemand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OnDemand").field("decided", &self.decided.len()).finish_non_exhaustive()
     }
+}
+
+/// Counts one more name in this hour, in the store that all nodes share. False if there were enough.
+async fn count(store: &dyn KvStore) -> Result<bool, StoreError> {
+    let hour = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 3600;
+    let key = format!("on_demand/{hour}");
+    // Whoever is refused was overtaken by one more name, which cannot happen more often than there are names.
+    for _ in 0..UNASKED_PER_HOUR {
+        let counted = store.get(&key, Read::Latest).await?;
+        let count = counted.as_ref().and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok());
+        let count: u64 = count.unwrap_or(0);
+        if count >= UNASKED_PER_HOUR {
+            break;
+        }
+        let when = counted.map_or(When::Absent, |entry| When::Version(entry.version));
+        if store.put(&key, (count + 1).to_string().into(), when).await? {
+            // The hour before this one is of no use any more.
+            if let Some(before) = hour.checked_sub(1) {
+                let _ = store.delete(&format!("on_demand/{before}"), When::Always).await;
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Asks whether a name may have a certificate.
@@ -248,21 +264,22 @@ impl Ask {
         Self { client: BoxCloneSyncService::new(client) }
     }
 
-    async fn about(&self, name: Arc<str>, url: &Uri) -> Decided {
-        match time::timeout(ASK_WITHIN, self.get(&name, url)).await {
+    async fn about(&self, name: &str, url: &Uri) -> Verdict {
+        let (allowed, holds) = match time::timeout(ASK_WITHIN, self.get(name, url)).await {
             Ok(Ok((allowed, holds))) => {
                 tracing::info!(target: "tricot", %name, allowed, "asked whether a name of a wildcard may have a certificate");
-                Decided { name, allowed, holds }
+                (allowed, holds)
             }
             Ok(Err(error)) => {
                 tracing::warn!(target: "tricot", %name, %url, error = %error.chain(), "cannot ask about a name of a wildcard");
-                Decided { name, allowed: false, holds: DENIED_FOR }
+                (false, DENIED_FOR)
             }
             Err(_) => {
                 tracing::warn!(target: "tricot", %name, %url, within = ?ASK_WITHIN, "no answer about a name of a wildcard");
-                Decided { name, allowed: false, holds: DENIED_FOR }
+                (false, DENIED_FOR)
             }
-        }
+        };
+        Verdict::Asked { allowed, holds }
     }
 
     async fn get(&self, name: &str, url: &Uri) -> Result<(bool, Duration), Error> {

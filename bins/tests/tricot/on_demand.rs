@@ -14,7 +14,10 @@ use tokio::time::Instant;
 use crate::ask::Client;
 use crate::first::Cluster;
 use crate::process::Tricot;
+use crate::process::command;
 use crate::process::until;
+use crate::process::until_within;
+use crate::relay::Relay;
 use crate::site::Site;
 use crate::site::SiteOptions;
 
@@ -126,6 +129,24 @@ async fn one_who_does_not_answer_holds_nobody_up() {
     tricot.logs("no answer about a name of a wildcard").await;
 
     assert_eq!(cluster.pebble.orders(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_store_holds_up_no_other_name() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let (judge, ask) = judge("404 No").await;
+    consul.service("n1", "web", "web-1", 9, &[WILDCARD, &ask]).await;
+    consul.service("n1", "free", "free-1", 9, &["tricot *.free.example.test"]).await;
+    let relay = Relay::start(consul.addr(), "on_demand/").await;
+    let tricot = Tricot::spawn(&mut command(relay.addr));
+    tricot.has_table().await;
+    let lenient = Client::lenient(tricot.https);
+
+    // This one is counted in the store.
+    let _ = lenient.status("a.free.example.test", "/").await;
+    let _ = lenient.status("a.w.example.test", "/").await;
+
+    until_within("a question", Duration::from_secs(3), async || judge.count() == 1).await;
 }
 
 #[tokio::test]

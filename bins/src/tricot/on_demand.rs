@@ -93,6 +93,8 @@ pub(super) struct OnDemand {
     store: Arc<dyn KvStore>,
     ask: Ask,
     decided: HashMap<Arc<str>, Instant>,
+    /// Whether the last name could not be counted.
+    uncounted: bool,
 }
 
 /// What was decided about a name.
@@ -124,7 +126,7 @@ pub(super) fn on_demand(
     let wanted = Wanted { names: tx, current: Arc::clone(&current), public };
     let ask = Ask::new(roots);
     let decided = HashMap::new();
-    (wanted, OnDemand { names, current, manager, store, ask, decided })
+    (wanted, OnDemand { names, current, manager, store, ask, decided, uncounted: false })
 }
 
 impl OnDemand {
@@ -177,6 +179,9 @@ impl OnDemand {
     }
 
     fn settle(&mut self, Decided { name, verdict }: &Decided) {
+        if matches!(verdict, Verdict::Counted(_)) {
+            self.uncounted = false;
+        }
         let (allowed, holds) = match verdict {
             Verdict::Stored => {
                 self.decided.remove(name);
@@ -199,7 +204,15 @@ impl OnDemand {
                 (false, DENIED_FOR)
             }
             Verdict::Uncounted(error) => {
-                tracing::debug!(target: "tricot", %name, %error, "cannot count a name of a wildcard");
+                // Names come as often as strangers like: the first says it for all until the store is well again.
+                if std::mem::replace(&mut self.uncounted, true) {
+                    tracing::debug!(target: "tricot", %name, %error, "cannot count a name of a wildcard");
+                } else {
+                    tracing::warn!(
+                        target: "tricot", %name, %error,
+                        "cannot count names of wildcards in Consul; until that works none gets a new certificate"
+                    );
+                }
                 (false, HOLDS.0)
             }
         };

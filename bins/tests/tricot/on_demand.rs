@@ -18,6 +18,7 @@ use crate::process::command;
 use crate::process::until;
 use crate::process::until_within;
 use crate::relay::Relay;
+use crate::relay::Trouble;
 use crate::site::Site;
 use crate::site::SiteOptions;
 
@@ -137,7 +138,7 @@ async fn a_slow_store_holds_up_no_other_name() {
     let (judge, ask) = judge("404 No").await;
     consul.service("n1", "web", "web-1", 9, &[WILDCARD, &ask]).await;
     consul.service("n1", "free", "free-1", 9, &["tricot *.free.example.test"]).await;
-    let relay = Relay::start(consul.addr(), "on_demand/").await;
+    let relay = Relay::start(consul.addr(), "on_demand/", Trouble::Stall).await;
     let tricot = Tricot::spawn(&mut command(relay.addr));
     tricot.has_table().await;
     let lenient = Client::lenient(tricot.https);
@@ -147,6 +148,31 @@ async fn a_slow_store_holds_up_no_other_name() {
     let _ = lenient.status("a.w.example.test", "/").await;
 
     until_within("a question", Duration::from_secs(3), async || judge.count() == 1).await;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_a_warning_each_time_it_begins_to() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    consul.service("n1", "web", "web-1", 9, &[WILDCARD]).await;
+    let relay = Relay::start(consul.addr(), "on_demand/", Trouble::Cut).await;
+    let mut command = command(relay.addr);
+    let tricot = Tricot::spawn(command.env("RUST_LOG", "tricot=debug"));
+    tricot.has_table().await;
+    let lenient = Client::lenient(tricot.https);
+    let warnings = || tricot.log().count("cannot count names of wildcards");
+
+    for n in 0..3 {
+        let _ = lenient.status(&format!("n{n}.w.example.test"), "/").await;
+    }
+    until("all three", async || tricot.log().count("cannot count a name of a wildcard") == 2).await;
+    assert_eq!(warnings(), 1);
+
+    relay.set(Trouble::None);
+    let _ = lenient.status("n3.w.example.test", "/").await;
+    tricot.logs("without asking anybody").await;
+    relay.set(Trouble::Cut);
+    let _ = lenient.status("n4.w.example.test", "/").await;
+    until("another warning", async || warnings() == 2).await;
 }
 
 #[tokio::test]

@@ -51,13 +51,13 @@ pub(super) struct Access<S> {
 #[derive(Debug)]
 struct Shared {
     log: AccessLog,
-    /// Requests that no instance has answered.
+    /// Requests that no instance has answered and no rule is for.
     unserved: Requests,
 }
 
 impl<S> Access<S> {
     pub(super) fn new(inner: S, log: AccessLog, metrics: &Metrics) -> Self {
-        Self { inner, shared: Arc::new(Shared { log, unserved: metrics.unserved("") }) }
+        Self { inner, shared: Arc::new(Shared { log, unserved: metrics.unserved("", "") }) }
     }
 }
 
@@ -80,6 +80,11 @@ where
     }
 }
 
+/// The requests that one counts among which no instance of its rule has answered: an extension of answers on their way
+/// to the client.
+#[derive(Clone, Debug)]
+pub(super) struct Unserved(pub(super) Arc<Requests>);
+
 /// What is known about a request, until its answer has ended.
 struct Record {
     shared: Arc<Shared>,
@@ -91,6 +96,8 @@ struct Record {
     line: Option<Line>,
     status: StatusCode,
     served: Option<Served>,
+    /// What it counts among if no instance has answered it.
+    unserved: Option<Unserved>,
     bytes: u64,
     /// Whether the answer ended as it should.
     complete: bool,
@@ -127,6 +134,7 @@ impl Record {
             line,
             status: StatusCode::OK,
             served: None,
+            unserved: None,
             bytes: 0,
             complete: false,
         }
@@ -141,7 +149,10 @@ impl Drop for Record {
                 served.backend.metrics().durations.observe(took.as_secs_f64());
                 served.backend.requests().count(&self.method, self.status);
             }
-            None => self.shared.unserved.count(&self.method, self.status),
+            None => {
+                let requests = self.unserved.as_ref().map_or(&self.shared.unserved, |unserved| &*unserved.0);
+                requests.count(&self.method, self.status);
+            }
         }
         if self.line.is_some() {
             self.write(took);
@@ -238,6 +249,7 @@ where
             tell(&refused, record.id);
             refused.answer(record.id)
         });
+        record.unserved = answer.extensions_mut().remove();
         if let Some(refused) = answer.extensions_mut().remove::<Arc<Refused>>() {
             tell(&refused, record.id);
             answer = refused.answer(record.id);

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures::StreamExt;
 use futures::stream;
 use meshlib::BalanceLayer;
@@ -32,6 +33,7 @@ use super::backend::Backend;
 use super::backend::Known;
 use super::backend::Own;
 use super::metrics::Metrics;
+use super::metrics::Requests;
 use super::tags::Backend as Speaks;
 
 /// The instances of one host, path and priority, with all that is known about how they do.
@@ -46,6 +48,7 @@ pub(super) struct Group {
     updates: watch::Sender<Arc<[Endpoint]>>,
     usable: AtomicUsize,
     backends: Mutex<Backends>,
+    unserved: ArcSwapOption<Requests>,
 }
 
 /// By what each says, its node and id, and its address.
@@ -99,6 +102,7 @@ impl Group {
             updates,
             usable: AtomicUsize::new(0),
             backends: Mutex::default(),
+            unserved: ArcSwapOption::empty(),
         }
     }
 
@@ -114,6 +118,18 @@ impl Group {
     /// Whether an instance may get requests, as far as Consul knows.
     pub(super) fn is_usable(&self) -> bool {
         self.usable.load(Ordering::Relaxed) > 0
+    }
+
+    /// Its requests that no instance has answered.
+    pub(super) fn unserved(&self) -> Option<Arc<Requests>> {
+        self.unserved.load_full()
+    }
+
+    /// Sets the service that such requests count for.
+    pub(super) fn set_service(&self, service: &str, metrics: &Metrics) {
+        if self.unserved.load().as_ref().is_none_or(|unserved| **unserved.service() != *service) {
+            self.unserved.store(Some(Arc::new(metrics.unserved(&self.host, service))));
+        }
     }
 
     /// The endpoints as they were last set.

@@ -45,9 +45,10 @@ impl Metrics {
         }
     }
 
-    /// The requests of a host that no instance has answered.
-    pub(super) fn unserved(&self, host: &str) -> Requests {
-        Requests::new(&self.registry, host, "")
+    /// The requests of a rule's host that no instance of a service has answered; both are empty for those that no rule
+    /// is for.
+    pub(super) fn unserved(&self, host: &str, service: &str) -> Requests {
+        Requests::new(&self.registry, host, service)
     }
 
     pub(super) fn service(&self, service: &str) -> ServiceMetrics {
@@ -105,6 +106,11 @@ impl Requests {
     pub(super) fn new(registry: &Registry, host: &str, service: &str) -> Self {
         let counters = Mutex::default();
         Self { registry: registry.clone(), host: host.into(), service: service.into(), counters }
+    }
+
+    /// The service that they are for.
+    pub(super) fn service(&self) -> &Arc<str> {
+        &self.service
     }
 
     pub(super) fn count(&self, method: &Method, status: StatusCode) {

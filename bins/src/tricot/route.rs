@@ -24,6 +24,7 @@ use tokio::time;
 use tower::Service;
 use tower::ServiceExt;
 
+use super::access::Unserved;
 use super::group::Group;
 use super::host;
 use super::metrics::Metrics;
@@ -98,10 +99,10 @@ impl Route {
         Self { current, certificates, send, metrics }
     }
 
-    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Refused> {
+    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Unanswered> {
         let tunnels = request.extensions().get::<Protocol>().is_some();
         if *request.method() == Method::TRACE || (*request.method() == Method::CONNECT && !tunnels) {
-            return Err(Refused::Method);
+            return Err(Refused::Method.into());
         }
         let routes = self.current.wait().await.ok_or(Refused::NotReady)?;
         let host = host::of(&request).unwrap_or_default();
@@ -109,18 +110,21 @@ impl Route {
         if let Some(shown) = shown {
             let name = host_name(host);
             if *shown != *name && !self.certificates.same(&shown, &name) {
-                return Err(Refused::Misdirected);
+                return Err(Refused::Misdirected.into());
             }
         }
         // A count more, so that the path lives longer than the request.
         let target = request.uri().path_and_query().cloned();
         let path = target.as_ref().map_or("/", PathAndQuery::path);
         let mut found = routes.table.find(host, path);
-        let mut none_usable = false;
-        let mut next = usable(&mut found, &mut none_usable);
+        let mut unusable = None;
+        let mut next = usable(&mut found, &mut unusable);
         if next.is_none() {
             self.metrics.no_route.inc();
-            return Err(if none_usable { Refused::NoneUsable } else { Refused::NoRule });
+            return Err(match unusable {
+                Some(group) => Unanswered::by(group, Refused::NoneUsable),
+                None => Refused::NoRule.into(),
+            });
         }
         let mut request = Some(request);
         let mut failure = None;
@@ -132,7 +136,7 @@ impl Route {
                 }
                 Rule::Proxy(group) => group,
             };
-            next = usable(&mut found, &mut none_usable);
+            next = usable(&mut found, &mut unusable);
             // To be sent elsewhere, should nobody here take it.
             request = next.and_then(|_| this.replay());
             match group.balance(self.send.clone()).oneshot(this).await {
@@ -142,22 +146,46 @@ impl Route {
                         self.metrics.retries.inc();
                     }
                     tracing::debug!(target: "tricot", rule = %group.name, error = %error.chain(), "nobody there takes the request");
-                    failure = Some(error);
+                    failure = Some(Unanswered::by(group, Refused::Failed(error)));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Unanswered::by(group, Refused::Failed(error))),
             }
         }
-        Err(failure.map_or(Refused::NoneUsable, Refused::Failed))
+        Err(failure.unwrap_or_else(|| Refused::NoneUsable.into()))
     }
 }
 
-/// The next rule that can do something with a request.
-fn usable<'t>(found: &mut impl Iterator<Item = &'t Rule>, none_usable: &mut bool) -> Option<&'t Rule> {
+/// Why a request is not answered by an instance, and what it counts among.
+struct Unanswered {
+    refused: Refused,
+    unserved: Option<Unserved>,
+}
+
+impl Unanswered {
+    /// Not by an instance of this group, whose rule it fits.
+    fn by(group: &Group, refused: Refused) -> Self {
+        Self { refused, unserved: group.unserved().map(Unserved) }
+    }
+}
+
+impl From<Refused> for Unanswered {
+    fn from(refused: Refused) -> Self {
+        Self { refused, unserved: None }
+    }
+}
+
+/// The next rule that can do something with a request, and on the way the first that would if it had an instance.
+fn usable<'t>(
+    found: &mut impl Iterator<Item = &'t Rule>,
+    unusable: &mut Option<&'t Group>,
+) -> Option<&'t Rule> {
     found.find(|rule| match rule {
         Rule::Redirect(_) => true,
         Rule::Proxy(group) => {
-            let usable = Group::is_usable(group);
-            *none_usable |= !usable;
+            let usable = group.is_usable();
+            if !usable {
+                unusable.get_or_insert(group);
+            }
             usable
         }
     })
@@ -194,12 +222,14 @@ impl Service<Request<Body>> for Route {
         Box::pin(async move {
             match route.answer(request).await {
                 Ok(answer) => Ok(answer),
-                Err(Refused::Failed(error)) => Err(error),
                 // The service around this one makes a page of it.
-                Err(refused) => {
+                Err(Unanswered { refused, unserved }) => {
                     let mut answer = Response::new(Body::empty());
                     *answer.status_mut() = refused.status();
                     answer.extensions_mut().insert(Arc::new(refused));
+                    if let Some(unserved) = unserved {
+                        answer.extensions_mut().insert(unserved);
+                    }
                     Ok(answer)
                 }
             }

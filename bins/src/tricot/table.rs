@@ -60,8 +60,14 @@ pub(super) struct Builder {
 
 /// By what a group is known again: host, path and priority of its rules.
 type GroupKey = (String, Box<str>, u32);
-/// The host of a group, and the endpoints that may get requests.
-type Members = (Host, Vec<Endpoint>);
+/// What a group is made of.
+struct Members {
+    host: Host,
+    /// Those that may get requests.
+    endpoints: Vec<Endpoint>,
+    /// The first by name of the services under the rule, for requests that no instance answers.
+    service: Arc<str>,
+}
 
 /// By what an instance is known again.
 type Key = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
@@ -112,11 +118,18 @@ impl Builder {
                 let usable = addr.zip(known_now.weight(&self.statuses));
                 let tls = frontend.backend == Speaks::Https;
                 routes.lines.insert(line(group, &known_now, addr, usable.is_some(), tls));
-                let (_, endpoints) =
-                    members.entry(group_key).or_insert_with(|| (host(&frontend.host), Vec::new()));
+                let service = &instance.service;
+                let members = members.entry(group_key).or_insert_with(|| Members {
+                    host: host(&frontend.host),
+                    endpoints: Vec::new(),
+                    service: Arc::clone(service),
+                });
+                if *service < members.service {
+                    members.service = Arc::clone(service);
+                }
                 if let Some((addr, weight)) = usable {
                     let backend = group.backend(addr, &known_now, frontend.backend, &self.metrics);
-                    endpoints.push(backend.endpoint(addr, weight));
+                    members.endpoints.push(backend.endpoint(addr, weight));
                 }
                 match &frontend.host {
                     HostPattern::Exact(name) if frontend.host.is_public_name() => {
@@ -146,10 +159,11 @@ impl Builder {
             let (host, path) = (Host::exact(from), redirect.from_path.clone());
             table = table.rule(host, path, DEFAULT_PRIORITY, Rule::Redirect(Arc::new(redirect)));
         }
-        for (group_key, (host, mut endpoints)) in members {
+        for (group_key, Members { host, mut endpoints, service }) in members {
             let Some(group) = self.groups.get(&group_key) else { continue };
             // In an order of their own, so that the same set is seen to be the same.
             endpoints.sort_by(|a, b| (a.addr, &a.instance).cmp(&(b.addr, &b.instance)));
+            group.set_service(&service, &self.metrics);
             group.set(endpoints);
             table = table.rule(host, group_key.1, group_key.2, Rule::Proxy(Arc::clone(group)));
         }

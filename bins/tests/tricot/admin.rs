@@ -12,6 +12,7 @@ use crate::ask::Client;
 use crate::ask::page;
 use crate::ask::plain;
 use crate::first::Cluster;
+use crate::first::Port;
 use crate::process::Tricot;
 use crate::process::until;
 use crate::site::Site;
@@ -84,6 +85,26 @@ async fn metrics_have_the_names_that_are_documented() {
     }
     // A host that a client has made up is no label.
     assert!(!text.contains("unknown.example.com"));
+}
+
+#[tokio::test]
+async fn requests_that_no_instance_answers_count_for_their_rule() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    // Bound, and nobody listens there.
+    let dead = Port::take();
+    consul.service("n1", "dead", "dead-1", dead.addr().port(), &["tricot dead.example.com"]).await;
+    consul.check("n1", "web-1", "c", "critical").await;
+    until("503", async || client.status(HOST, "/").await == Some(503)).await;
+    until("502", async || client.status("dead.example.com", "/").await == Some(502)).await;
+
+    let text = page(tricot.metrics, "/metrics").await.text();
+
+    for sample in [
+        r#"{code="503", host="app.example.com", method="GET", service="web"} 1"#,
+        r#"{code="502", host="dead.example.com", method="GET", service="dead"} 1"#,
+    ] {
+        assert!(text.contains(sample), "{sample} in {text}");
+    }
 }
 
 #[tokio::test]

@@ -120,11 +120,11 @@ impl Route {
         let mut unusable = None;
         let mut next = usable(&mut found, &mut unusable);
         if next.is_none() {
-            self.metrics.no_route.inc();
-            return Err(match unusable {
-                Some(group) => Unanswered::by(group, Refused::NoneUsable),
-                None => Refused::NoRule.into(),
-            });
+            let Some(group) = unusable else {
+                self.metrics.no_route.inc();
+                return Err(Refused::NoRule.into());
+            };
+            return Err(Unanswered::by(group, Refused::NoneUsable));
         }
         let mut request = Some(request);
         let mut failure = None;

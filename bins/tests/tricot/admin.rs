@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::ask::Client;
 use crate::ask::page;
 use crate::ask::plain;
+use crate::certificates::metric;
 use crate::first::Cluster;
 use crate::first::Port;
 use crate::process::Tricot;
@@ -105,6 +106,17 @@ async fn requests_that_no_instance_answers_count_for_their_rule() {
     ] {
         assert!(text.contains(sample), "{sample} in {text}");
     }
+}
+
+#[tokio::test]
+async fn only_requests_that_no_rule_is_for_have_no_route() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    consul.check("n1", "web-1", "c", "critical").await;
+    until("503", async || client.status(HOST, "/").await == Some(503)).await;
+
+    assert_eq!(metric(&tricot, "tricot_no_route_total", "").await, 0.0);
+    assert_eq!(client.status("unknown.example.com", "/").await, Some(404));
+    assert_eq!(metric(&tricot, "tricot_no_route_total", "").await, 1.0);
 }
 
 #[tokio::test]

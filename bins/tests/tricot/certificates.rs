@@ -22,7 +22,7 @@ const HOST: &str = "app.example.com";
 const TAG: &str = "tricot app.example.com";
 
 /// The sum of a metric's samples whose labels hold a text.
-async fn metric(tricot: &Tricot, name: &str, labels: &str) -> f64 {
+pub(crate) async fn metric(tricot: &Tricot, name: &str, labels: &str) -> f64 {
     let text = page(tricot.metrics, "/metrics").await.text();
     let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
     let values = samples.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next());

@@ -61,8 +61,8 @@ pub(super) struct Spreading {
     pub(super) own: Own,
 }
 
-/// Attempts for one request inside a group.
-const ATTEMPTS: u32 = 3;
+/// Attempts for one request, in all groups that it is sent to.
+pub(super) const ATTEMPTS: u32 = 3;
 /// An instance that fails so often in a row is left alone for a while: the usual 5 s, at most a minute, since Consul
 /// knows better what is down for longer.
 const FAILURES: u32 = 5;
@@ -106,9 +106,10 @@ impl Group {
         }
     }
 
-    /// The balancer in front of what sends requests.
-    pub(super) fn balance<S>(&self, send: S) -> Balance<S> {
-        self.balance.with_service(send)
+    /// The balancer in front of what sends requests, for a request with so many attempts left.
+    pub(super) fn balance<S: Clone>(&self, send: S, attempts: u32) -> Balance<S> {
+        let balance = self.balance.with_service(send);
+        if attempts == ATTEMPTS { balance } else { balance.with_attempts(Attempts::most(attempts)) }
     }
 
     pub(super) fn view(&self) -> View {

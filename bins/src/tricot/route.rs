@@ -1,6 +1,8 @@
 //! From a request to the instance that answers it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tower::Service;
 use tower::ServiceExt;
 
 use super::access::Unserved;
+use super::group::ATTEMPTS;
 use super::group::Group;
 use super::host;
 use super::metrics::Metrics;
@@ -128,6 +131,7 @@ impl Route {
         }
         let mut request = Some(request);
         let mut failure = None;
+        let mut attempts = ATTEMPTS;
         while let (Some(rule), Some(mut this)) = (next, request.take()) {
             let group = match rule {
                 Rule::Redirect(redirect) => {
@@ -139,10 +143,17 @@ impl Route {
             next = usable(&mut found, &mut unusable);
             // To be sent elsewhere, should nobody here take it.
             request = next.and_then(|_| this.replay());
-            match group.balance(self.send.clone()).oneshot(this).await {
+            let sent = request.as_ref().map(|_| Arc::<AtomicU32>::default());
+            let send = self.send.counting(sent.clone());
+            match group.balance(send, attempts).oneshot(this).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_retryable() || matches!(error, Error::Unavailable { .. }) => {
-                    if request.is_some() {
+                    attempts -= sent.map_or(attempts, |sent| sent.load(Ordering::Relaxed)).min(attempts);
+                    if attempts == 0 {
+                        // A redirect needs none.
+                        next = next.filter(|rule| matches!(rule, Rule::Redirect(_)));
+                    }
+                    if next.is_some() && request.is_some() {
                         self.metrics.retries.inc();
                     }
                     tracing::debug!(target: "tricot", rule = %group.name, error = %error.chain(), "nobody there takes the request");

@@ -1,6 +1,8 @@
 //! Sending a request to the instance that was chosen.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub(super) struct Send {
     client: Client,
     metrics: Metrics,
     response_timeout: Option<Duration>,
+    /// Counts requests that are sent, if somebody wants to know.
+    sent: Option<Arc<AtomicU32>>,
 }
 
 /// Who answered: an extension of answers on their way to the client.
@@ -46,7 +50,12 @@ pub(super) struct Served {
 
 impl Send {
     pub(super) fn new(client: Client, metrics: Metrics, response_timeout: Option<Duration>) -> Self {
-        Self { client, metrics, response_timeout }
+        Self { client, metrics, response_timeout, sent: None }
+    }
+
+    /// The same, counting what it sends.
+    pub(super) fn counting(&self, sent: Option<Arc<AtomicU32>>) -> Self {
+        Self { sent, ..self.clone() }
     }
 }
 
@@ -60,6 +69,9 @@ impl Service<To<Request<Body>>> for Send {
     }
 
     fn call(&mut self, mut to: To<Request<Body>>) -> Self::Future {
+        if let Some(sent) = &self.sent {
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
         let Some(backend) = Backend::of(&to.endpoint) else {
             // Every endpoint of a group is made by a backend.
             return self.client.call(to);

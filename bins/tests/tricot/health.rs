@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::ask::Client;
 use crate::ask::page;
+use crate::certificates::metric;
 use crate::first::Port;
 use crate::load::Connections;
 use crate::load::Load;
@@ -267,6 +268,22 @@ async fn a_dead_instance_is_passed_over_for_one_that_is_farther_or_next_in_line(
         }
     }
     assert_eq!(alive.count(), 48);
+}
+
+#[tokio::test]
+async fn a_request_is_tried_three_times_over_all_its_rules() {
+    let Some(consul) = consul().await else { return };
+    // Bound, and nobody listens there: connections are refused.
+    let dead = [(); 6].map(|()| Port::take());
+    for (n, port) in dead.iter().enumerate() {
+        let tag = format!("{TAG} {}", n / 2);
+        consul.service("n1", "web", &format!("web-{n}"), port.addr().port(), &[&tag]).await;
+    }
+    let tricot = Tricot::start(&consul).await;
+
+    assert_eq!(Client::lenient(tricot.https).status(HOST, "/").await, Some(502));
+
+    assert_eq!(metric(&tricot, "tricot_backend_errors_total", "").await, 3.0);
 }
 
 #[tokio::test]

@@ -96,6 +96,14 @@ impl<S: Clone, K: Clone> Balance<S, K> {
         let calls = Calls { attempts: attempts.clone(), waiting: Some(waiting), tracking: tracking.clone() };
         Self { calls: Arc::new(calls), ..self.clone() }
     }
+
+    /// The same balancer for callers that try more often, or less.
+    #[must_use]
+    pub fn with_attempts(&self, attempts: Attempts) -> Self {
+        let Calls { waiting, tracking, .. } = &*self.calls;
+        let calls = Calls { attempts, waiting: *waiting, tracking: tracking.clone() };
+        Self { calls: Arc::new(calls), ..self.clone() }
+    }
 }
 
 impl<S: Clone, K> Clone for Balance<S, K> {

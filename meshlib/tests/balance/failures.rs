@@ -116,6 +116,23 @@ async fn attempts_are_bounded_and_go_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_caller_may_try_less_often_than_others() {
+    let network = Flaky::new(Memory::default().connector());
+    [1, 2, 3].map(addr).into_iter().for_each(|addr| network.fail(addr));
+    let connect = BalanceLayer::new(Static::new([1, 2, 3].map(addr)), "web")
+        .accrual(Accrual::never())
+        .attempts(Attempts::most(3))
+        .layer(network.clone());
+
+    let hasty = connect.with_attempts(Attempts::most(1));
+    assert!(hasty.oneshot(Session::default()).await.is_err());
+    assert_eq!(network.attempts().len(), 1);
+
+    assert!(connect.oneshot(Session::default()).await.is_err());
+    assert_eq!(network.attempts().len(), 1 + 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn attempts_without_bound_go_round_until_one_succeeds() {
     let network = Flaky::new(Memory::default().connector());
     network.fail_next(20);

@@ -40,16 +40,23 @@ pub(super) struct Shown(Mutex<State>);
 struct State {
     lines: Vec<String>,
     groups: Vec<Arc<Group>>,
+    unused: BTreeMap<Arc<str>, usize>,
     made: Option<Instant>,
     degraded: Option<String>,
 }
 
 impl Shown {
-    pub(super) fn set(&self, lines: &BTreeSet<String>, mut groups: Vec<Arc<Group>>) {
+    pub(super) fn set(
+        &self,
+        lines: &BTreeSet<String>,
+        mut groups: Vec<Arc<Group>>,
+        unused: BTreeMap<Arc<str>, usize>,
+    ) {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let mut state = self.lock();
         state.lines = lines.iter().cloned().collect();
         state.groups = groups;
+        state.unused = unused;
         state.made = Some(Instant::now());
     }
 
@@ -143,22 +150,7 @@ pub(super) fn pages(
 fn refresh(metrics: &Metrics, consul: &Consul, manager: &Manager, shown: &Shown) {
     let registry = &metrics.registry;
     contacts(registry, consul);
-    let mut states: BTreeMap<(Arc<str>, &'static str), i64> = BTreeMap::new();
-    for group in shown.groups() {
-        for endpoint in &*group.endpoints() {
-            if let Some(backend) = Backend::of(endpoint) {
-                for state in ["usable", "ejected"] {
-                    states.entry((Arc::clone(&backend.instance().service), state)).or_default();
-                }
-            }
-        }
-        let Some(state) = group.view().state() else { continue };
-        for replica in state.replicas.replicas() {
-            let Some(backend) = Backend::of(replica.endpoint()) else { continue };
-            *states.entry((Arc::clone(&backend.instance().service), word(replica.state()))).or_default() += 1;
-        }
-    }
-    for ((service, state), n) in states {
+    for ((service, state), n) in backends(shown) {
         let labels = [("service", &*service), ("state", state)];
         registry.gauge("tricot_backends", "Instances under rules, by how they do.", &labels).set(n);
     }
@@ -190,6 +182,31 @@ fn refresh(metrics: &Metrics, consul: &Consul, manager: &Manager, shown: &Shown)
             .gauge("tricot_certificates", "Names that need a certificate, by how they stand.", &labels)
             .set(n);
     }
+}
+
+/// How many instances of each service are under rules, by how they do.
+fn backends(shown: &Shown) -> BTreeMap<(Arc<str>, &'static str), i64> {
+    let mut states = BTreeMap::new();
+    let unused = shown.lock().unused.clone();
+    for (service, unused) in unused {
+        for state in ["usable", "ejected", "draining"] {
+            states.insert((Arc::clone(&service), state), 0);
+        }
+        states.insert((service, "critical"), i64::try_from(unused).unwrap_or(i64::MAX));
+    }
+    for group in shown.groups() {
+        let Some(state) = group.view().state() else { continue };
+        for replica in state.replicas.replicas() {
+            let Some(backend) = Backend::of(replica.endpoint()) else { continue };
+            *states.entry((Arc::clone(&backend.instance().service), word(replica.state()))).or_default() += 1;
+        }
+        // Those that have left are known by their number only.
+        if let Some(service) = group.service() {
+            *states.entry((service, "draining")).or_default() +=
+                i64::try_from(state.retired).unwrap_or(i64::MAX);
+        }
+    }
+    states
 }
 
 /// How often Consul was asked.

@@ -211,6 +211,7 @@ impl Discovery {
         }
         let gone: Vec<SocketAddr> = self.addrs.difference(&addrs).copied().collect();
         self.addrs = addrs;
+        let unused = std::mem::take(&mut routes.unused);
         self.current.set(Arc::new(routes));
         for client in &self.clients {
             // Requests on the way to them go on.
@@ -218,7 +219,7 @@ impl Discovery {
         }
         let services = self.builder.services();
         self.metrics.retain_services(|service| services.contains(service));
-        self.shown.set(&self.lines, self.builder.groups().cloned().collect());
+        self.shown.set(&self.lines, self.builder.groups().cloned().collect(), unused);
         if let Some(path) = &self.dump
             && let Err(error) = super::admin::dump(path, &self.shown.rules())
         {

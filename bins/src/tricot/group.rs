@@ -126,16 +126,16 @@ impl Group {
         self.unserved.load_full()
     }
 
+    /// The service that such requests count for.
+    pub(super) fn service(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(self.unserved.load().as_ref()?.service()))
+    }
+
     /// Sets the service that such requests count for.
     pub(super) fn set_service(&self, service: &str, metrics: &Metrics) {
         if self.unserved.load().as_ref().is_none_or(|unserved| **unserved.service() != *service) {
             self.unserved.store(Some(Arc::new(metrics.unserved(&self.host, service))));
         }
-    }
-
-    /// The endpoints as they were last set.
-    pub(super) fn endpoints(&self) -> Arc<[Endpoint]> {
-        Arc::clone(&self.updates.borrow())
     }
 
     /// What is attached to an instance here: the same for as long as the instance is.

@@ -35,6 +35,8 @@ pub(super) struct Routes {
     pub(super) on_demand: Table<Option<Uri>>,
     /// One line per rule and instance, for people.
     pub(super) lines: BTreeSet<String>,
+    /// How many instances under rules must not be used, by service. All services are in it.
+    pub(super) unused: BTreeMap<Arc<str>, usize>,
 }
 
 /// What becomes of a request.
@@ -119,6 +121,7 @@ impl Builder {
                 let tls = frontend.backend == Speaks::Https;
                 routes.lines.insert(line(group, &known_now, addr, usable.is_some(), tls));
                 let service = &instance.service;
+                *routes.unused.entry(Arc::clone(service)).or_default() += usize::from(usable.is_none());
                 let members = members.entry(group_key).or_insert_with(|| Members {
                     host: host(&frontend.host),
                     endpoints: Vec::new(),

@@ -120,6 +120,37 @@ async fn only_requests_that_no_rule_is_for_have_no_route() {
 }
 
 #[tokio::test]
+async fn instances_are_counted_by_how_they_do() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    consul.service("n1", "web", "ill", 9, &[TAG]).await;
+    consul.check("n1", "ill", "of-ill", "critical").await;
+    let leaving = Site::start("leaving").await;
+    leaving.hold(true);
+    consul.service("n1", "web", "leaving", leaving.port(), &["tricot app.example.com"]).await;
+    let backends = async |state: &str| {
+        metric(&tricot, "tricot_backends", &format!(r#"service="web", state="{state}""#)).await
+    };
+    until("all of them", async || backends("usable").await == 2.0).await;
+    assert_eq!((backends("critical").await, backends("draining").await), (1.0, 0.0));
+
+    let mut waiting = Vec::new();
+    while leaving.count() == 0 {
+        let client = client.clone();
+        waiting.push(tokio::spawn(async move { client.status(HOST, "/").await }));
+        tokio::time::sleep(crate::process::LOOK).await;
+    }
+    consul.deregister(r#"{"Node": "n1", "ServiceID": "leaving"}"#).await;
+    until("one that drains", async || backends("draining").await == 1.0).await;
+    assert_eq!((backends("usable").await, backends("critical").await), (1.0, 1.0));
+    leaving.hold(false);
+    until("none that drains", async || backends("draining").await == 0.0).await;
+
+    consul.check("n1", "web-1", "c", "critical").await;
+    until("no instance in service", async || backends("critical").await == 2.0).await;
+    assert_eq!(backends("usable").await, 0.0);
+}
+
+#[tokio::test]
 async fn rules_are_shown_with_their_instances() {
     let Some((consul, site, tricot, client)) = serving("tricot=info").await else { return };
     consul.service("n1", "web", "web-2", 9, &["tricot-https other.example.com/x 7"]).await;

@@ -8,12 +8,16 @@
 mod admin;
 #[path = "tricot/ask.rs"]
 mod ask;
+#[path = "tricot/authority.rs"]
+mod authority;
 #[path = "tricot/certificates.rs"]
 mod certificates;
 #[path = "tricot/choice.rs"]
 mod choice;
 #[path = "tricot/first.rs"]
 mod first;
+#[path = "tricot/front.rs"]
+mod front;
 #[path = "tricot/handover.rs"]
 mod handover;
 #[path = "tricot/headers.rs"]

@@ -1,6 +1,7 @@
 //! What an authority may want, and how the program does it: proofs, accounts, profiles, suggestions.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
@@ -14,6 +15,9 @@ use crate::certificates::metric;
 use crate::first::Cluster;
 use crate::first::Port;
 use crate::front::Front;
+use crate::process::PROGRAM;
+use crate::process::Tricot;
+use crate::process::command;
 use crate::process::until;
 use crate::site::Site;
 
@@ -28,6 +32,13 @@ async fn site(consul: &Consul) -> Site {
 
 async fn is_served(client: &Client) -> bool {
     client.status(HOST, "/").await == Some(200)
+}
+
+/// The account in the store: its URL and its key.
+async fn account(consul: &Consul) -> Value {
+    let keys: Vec<String> = serde_json::from_str(&consul.get("/v1/kv/tricot/acme?keys").await.body).unwrap();
+    let key = keys.iter().find(|key| key.ends_with("/account.json")).unwrap();
+    serde_json::from_str(&consul.get(&format!("/v1/kv/{key}?raw")).await.body).unwrap()
 }
 
 #[tokio::test]
@@ -119,4 +130,69 @@ async fn a_suggested_renewal_says_what_it_replaces() {
     assert_eq!(orders.len(), 2, "{orders:?}");
     assert!(orders[0].get("replaces").is_none() && orders[1]["replaces"].is_string(), "{orders:?}");
     assert!(is_served(&cluster.client(&tricot).await).await);
+}
+
+/// The original knows one directory only, that of Let's Encrypt: what it has left is looked at by those alone who use that
+/// one. So the authority must answer to its name.
+#[tokio::test]
+async fn the_account_of_the_original_is_taken_over() {
+    const NAME: &str = "acme-v02.api.letsencrypt.org";
+    let Some(cluster) = Cluster::start(PebbleOptions::default()).await else { return };
+    let first_site = site(&cluster.consul).await;
+    let first = cluster.tricot(&[]).await;
+    let client = cluster.client(&first).await;
+    until("a page with a certificate", async || is_served(&client).await).await;
+    let registered = account(&cluster.consul).await;
+    drop((first, first_site));
+    assert_eq!(cluster.pebble.said().matches("accounts in memory").count(), 1, "{}", cluster.pebble.said());
+
+    // An address of its own, since the port is a fixed one.
+    let ip = Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255));
+    let front = match Front::start(&cluster.pebble, (ip, 443).into(), NAME).await {
+        Ok(front) => front,
+        Err(error) => return println!("skipped: cannot listen at port 443: {error}"),
+    };
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let pem = pem(registered["key_pkcs8"].as_str().unwrap());
+    consul.put("/v1/kv/tricot/letsencrypt_account_key.pem", &pem).await;
+    let _site = site(&consul).await;
+    let (hosts, ca) = (consul.dir().join("hosts"), consul.dir().join("front.pem"));
+    std::fs::write(&hosts, format!("{ip} {NAME}\n")).unwrap();
+    std::fs::write(&ca, front.ca_pem()).unwrap();
+    // The file is another one for this process only.
+    let script = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+    let mut own = Command::new("unshare");
+    own.args(["--mount", "sh", "-c", script]).arg(&hosts);
+    if !own.arg("true").output().is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no name space for files can be had");
+    }
+    let mut own = Command::new("unshare");
+    own.args(["--mount", "sh", "-c", script]).arg(&hosts).arg(PROGRAM);
+    own.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
+    own.envs(command(consul.addr()).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    own.env("TRICOT_ACME_DIRECTORY", "production")
+        .env("TRICOT_ACME_CA_CERT", &ca)
+        .env("TRICOT_HTTP_BIND_ADDR", cluster.http.addr().to_string());
+
+    let tricot = Tricot::spawn(&mut own);
+    let client = cluster.client(&tricot).await;
+    until("a page with a certificate", async || is_served(&client).await).await;
+
+    assert_eq!(tricot.log().count("taking over an ACME account"), 1);
+    assert_eq!(tricot.log().count("registered an ACME account"), 0);
+    let path = |account: &Value| account["id"].as_str().unwrap().rsplit_once('/').unwrap().1.to_owned();
+    assert_eq!(path(&account(&consul).await), path(&registered));
+    assert_eq!(cluster.pebble.said().matches("accounts in memory").count(), 1, "{}", cluster.pebble.said());
+    assert_eq!(consul.get("/v1/kv/tricot/letsencrypt_account_key.pem?raw").await.body, pem);
+}
+
+/// A private key in PEM, from base64url.
+fn pem(key: &str) -> String {
+    let mut text: String = key.chars().map(|c| if c == '-' { '+' } else { c }).collect();
+    text = text.replace('_', "/");
+    while !text.len().is_multiple_of(4) {
+        text.push('=');
+    }
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }

@@ -38,6 +38,8 @@ impl Busy {
         consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
         let tricot = Tricot::start_with(consul, variables).await;
         let client = Client::lenient(tricot.https);
+        // In a cluster the server that is asked may be behind the one that took the registration.
+        until("the site", async || client.status(HOST, "/").await == Some(200)).await;
         let load = Load::start(&client, HOST, 2, Connections::Kept);
         load.more(20).await;
         Self { site, tricot, client, load }

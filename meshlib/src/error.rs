@@ -28,7 +28,8 @@ pub enum Error {
         /// What went wrong.
         source: Box<ResolveError>,
     },
-    /// Discovery answered, but there is nothing to connect to.
+    /// Discovery answered, but there is nothing to connect to. An endpoint that is named and refuses the connection is
+    /// [`Connect`](Self::Connect).
     #[error("no endpoint available for {name}: {reason}")]
     Unavailable {
         /// The name in question.
@@ -88,12 +89,30 @@ pub enum Error {
     #[cfg(feature = "http")]
     #[error("HTTP exchange failed")]
     Http(#[source] Box<crate::http::HttpError>),
-    /// An error of a service that is not meshlib's.
+    /// An error of a service that is not meshlib's; made by [`Error::other`]. Its fault is [`Fault::Local`], and an HTTP
+    /// server answers it with 500.
     #[error(transparent)]
     Other(BoxError),
 }
 
 impl Error {
+    /// An error of one's own, as a service on meshlib's stack returns it: [`Error::Other`], unless there is a meshlib error
+    /// inside, which comes out as it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use meshlib::{Error, Fault};
+    ///
+    /// let error = Error::other("the cache is cold");
+    /// assert_eq!(error.to_string(), "the cache is cold");
+    /// assert_eq!(error.fault(), Fault::Local);
+    /// assert!(!error.is_retryable());
+    /// ```
+    pub fn other(error: impl Into<BoxError>) -> Self {
+        Self::from(error.into())
+    }
+
     /// Who is to blame.
     pub fn fault(&self) -> Fault {
         match self {
@@ -234,9 +253,15 @@ pub enum Unavailable {
     NotFound,
     /// The name exists and has no endpoints.
     Empty,
-    /// Every endpoint failed lately.
+    /// Every endpoint failed lately, and none may be tried yet.
+    ///
+    /// Rare: when all endpoints are [ejected](crate::balance::ReplicaState::Ejected) they are used all the same, and a
+    /// caller sees how that fails, [`Error::Connect`] for example. It happens where an
+    /// [`Accrual`](crate::balance::Accrual) has a [`cool_down`](crate::balance::Accrual::cool_down) (there is none by
+    /// default), until that of one endpoint is over, or where a [`Picker`](crate::balance::Picker) of one's own picks
+    /// nothing.
     Ejected,
-    /// Every endpoint was tried for this request.
+    /// Every endpoint was tried for this request. A balancer's caller does not see it, but the error of the last attempt.
     Excluded,
     /// Too many callers are waiting for an endpoint already.
     Crowded,

@@ -122,7 +122,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// What the operating system says about the last address tried.
+    /// What the operating system says about the last address tried, as an error of the same kind whose message names the
+    /// address; or why the name has none.
     pub async fn bind(addr: impl ToSocketAddrs, options: &ListenOptions) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for addr in lookup_host(addr).await? {
@@ -131,7 +132,9 @@ impl Listener {
                 Ok(listener) => return listener.intercepting(options.intercept),
                 #[cfg(not(feature = "tproxy"))]
                 Ok(listener) => return Ok(listener),
-                Err(error) => last = error,
+                Err(error) => {
+                    last = io::Error::new(error.kind(), format!("cannot listen at {addr}: {error}"));
+                }
             }
         }
         Err(last)

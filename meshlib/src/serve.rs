@@ -85,7 +85,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// What the operating system says, with the address in the message: see [`Listener::bind`].
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
         Ok(Self::from_listener(Listener::bind(addr, &ListenOptions::default()).await?))
     }

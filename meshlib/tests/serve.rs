@@ -1,5 +1,6 @@
 //! `Server`: limits, errors, and closing down.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -275,7 +276,9 @@ async fn an_address_can_be_taken_again_at_once_and_shared_on_request() {
     let addr = first.local_addr();
     let second = Listener::bind(addr, &options).await.unwrap();
     assert_eq!(second.local_addr(), addr);
-    assert!(Listener::bind(addr, &ListenOptions::default()).await.is_err());
+    let taken = Listener::bind(addr, &ListenOptions::default()).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    assert!(taken.to_string().starts_with(&format!("cannot listen at {addr}: ")), "{taken}");
 
     let mut client = TcpStream::connect(addr).await.unwrap();
     let (accepted, session) = tokio::select! {

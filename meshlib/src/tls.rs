@@ -394,7 +394,10 @@ pub enum TlsError {
     #[error("refused with the alert {0:?}")]
     Rejected(AlertDescription),
     /// The peer's certificate cannot be believed.
-    #[error("the peer's certificate is not acceptable: {0}")]
+    ///
+    /// A certificate that is its own issuer's and may issue others, which is what `openssl req -x509` makes, is no server's
+    /// even where it is [trusted](pem::authorities): [pin](identity::Pinned) it, or let it issue another one.
+    #[error("the peer's certificate is not acceptable: {}", reason(.0))]
     Certificate(::rustls::CertificateError),
     /// The handshake took too long.
     #[error("the handshake took longer than {0:?}")]
@@ -467,6 +470,19 @@ impl From<io::Error> for TlsError {
     }
 }
 
+/// What is wrong with a certificate, and what to do about it where rustls says no more than a name.
+fn reason(error: &::rustls::CertificateError) -> String {
+    match error {
+        // The verifier's own type cannot be named without depending on its crate.
+        ::rustls::CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+            "it is an authority's own, which identifies no server (CaUsedAsEndEntity): \
+             pin it, or let the authority issue one for the server"
+                .to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
 /// The crypto provider of the features: aws-lc-rs if both are on.
 #[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
 pub fn provider() -> Arc<CryptoProvider> {
@@ -502,11 +518,15 @@ pub fn client_config(provider: Arc<CryptoProvider>, roots: RootCertStore) -> Res
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A server's configuration: TLS 1.2 and 1.3, certificates from `certs`, no client certificates; sessions are resumed by
-/// tickets whose keys change every six hours.
+/// A server's configuration: TLS 1.2 and 1.3, certificates from `certs`, no client certificates; sessions are resumed.
 ///
 /// A ticket opens with any configuration that has the same `ticketer` (see [`tickets`]); give it to configurations that
-/// are rebuilt when a certificate changes.
+/// are rebuilt when a certificate changes. With `None` the configuration keeps sessions in its own memory, the latest 256
+/// of them, of which a handshake of TLS 1.3 makes two. Another configuration, worker or restart does not know them, and
+/// clients that come to it shake hands in full: enough for tests and for servers with few clients.
+///
+/// It offers no application protocol. For HTTP set `alpn_protocols` to `http::ALPN`; `http::HttpServer` has an example
+/// (feature `http`).
 ///
 /// # Errors
 ///

@@ -83,6 +83,25 @@ impl ServerCertVerifier for OtherName {
 }
 
 /// Believes exactly the certificates it was given, whoever issued them and whatever they say.
+///
+/// # Examples
+///
+/// A server with a self-signed certificate, which is at hand as a file:
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use meshlib::tls::identity::Pinned;
+/// use meshlib::tls::rustls::RootCertStore;
+/// use meshlib::tls::{self, Always, ClientTls, pem};
+///
+/// let pinned = Pinned::new(tls::provider(), pem::certificates(["server.pem"])?);
+/// let mut config = tls::client_config(tls::provider(), RootCertStore::empty())?;
+/// config.dangerous().set_certificate_verifier(pinned);
+/// let policy = Always::new(ClientTls::new(config.into(), "server.example".try_into()?));
+/// # let _ = policy;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Pinned {
     provider: Arc<CryptoProvider>,

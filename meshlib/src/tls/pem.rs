@@ -132,7 +132,8 @@ pub fn private_key(path: impl AsRef<Path>) -> Result<PrivateKeyDer<'static>, Pem
     }
 }
 
-/// A chain and its key, checked to belong together.
+/// A chain and its key, checked to belong together. One file may hold both: what is no certificate is passed over in the
+/// one, what is no key in the other.
 ///
 /// # Errors
 ///
@@ -151,6 +152,9 @@ pub fn certified_key<P: AsRef<Path>>(
 }
 
 /// The authorities of all files together. Certificates that cannot serve as one are left out with a warning.
+///
+/// A server that shows one of these very certificates is not believed if it is one that may issue others: it is an
+/// authority's and no server's (`CaUsedAsEndEntity`). [`identity::Pinned`](super::identity::Pinned) believes it.
 ///
 /// # Errors
 ///

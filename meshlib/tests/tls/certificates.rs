@@ -7,15 +7,19 @@ use meshlib::test_util::echo;
 use meshlib::tls;
 use meshlib::tls::CertResolver;
 use meshlib::tls::CertResolverBuilder;
+use meshlib::tls::ClientTls;
 use meshlib::tls::Terminate;
 use meshlib::tls::TlsError;
 use meshlib::tls::identity::OtherName;
 use meshlib::tls::identity::Pinned;
 use meshlib::tls::identity::Unverified;
 use meshlib::tls::rustls::ClientConfig;
+use meshlib::tls::rustls::RootCertStore;
 use meshlib::tls::rustls::ServerConfig;
 use meshlib::tls::rustls::client::danger::ServerCertVerifier;
+use meshlib::tls::rustls::pki_types::PrivatePkcs8KeyDer;
 use meshlib::tls::rustls::server::WebPkiClientVerifier;
+use meshlib::tls::rustls::sign::CertifiedKey;
 
 use crate::rig::Accepting;
 use crate::rig::connect_tls;
@@ -108,6 +112,32 @@ async fn clients_can_be_asked_for_certificates() {
         let mut io = connect_tls(server.addr, client).await.unwrap();
         assert!(echo(&mut io, b"x").await.is_err());
     }
+}
+
+/// What `openssl req -x509` makes: its own issuer, and entitled to be others'.
+#[tokio::test]
+async fn an_authority_that_is_its_own_server_is_told_what_to_do() {
+    let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = params.self_signed(&key).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let shown = CertifiedKey::from_der(vec![cert.der().clone()], key, &tls::provider()).unwrap();
+    let server = Accepting::start(serve(CertResolver::builder().with_default(shown).build())).await;
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let config = Arc::new(tls::client_config(tls::provider(), roots).unwrap());
+    let trusting = ClientTls::new(config, "a.example".try_into().unwrap());
+
+    let error = tls_error(connect_tls(server.addr, trusting.clone()).await);
+    assert_eq!(error.reason(), "cert_untrusted");
+    assert!(error.to_string().contains("CaUsedAsEndEntity): pin it, or let"), "{error}");
+
+    let mut pinning = trusting;
+    let pinned = Pinned::new(tls::provider(), [cert.der().clone()]);
+    Arc::make_mut(&mut pinning.config).dangerous().set_certificate_verifier(pinned);
+    let mut io = connect_tls(server.addr, pinning).await.unwrap();
+    assert_eq!(echo(&mut io, b"x").await.unwrap(), b"x");
 }
 
 #[tokio::test]

@@ -30,20 +30,27 @@
 //! # }
 //! ```
 //!
-//! A reverse proxy. Between server and balancer stands what a proxy owes both sides:
+//! [`HttpServer`] shows the same with TLS.
+//!
+//! # Order of layers
+//!
+//! A reverse proxy with everything, from the server to the endpoint:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use meshlib::http::{ClientLayer, HeadersLayer, HttpServer, UpgradeLayer};
-//! use meshlib::{BalanceLayer, Drain, Server, Static, TcpConnector, TimeoutLayer};
+//! use meshlib::balance::PeakEwma;
+//! use meshlib::http::{ClientLayer, HeadersLayer, HttpServer, IdempotentFailures, RetryLayer, UpgradeLayer};
+//! use meshlib::{BalanceLayer, Drain, Phase, Server, Static, TcpConnector, TimeoutLayer};
 //! use tower::ServiceBuilder;
 //!
 //! let replicas = Static::new(["10.0.0.1:80".parse()?, "10.0.0.2:80".parse()?]);
 //! let proxy = ServiceBuilder::new()
 //!     .layer(HeadersLayer::new())
 //!     .layer(UpgradeLayer::new())
-//!     .layer(BalanceLayer::new(replicas, "web"))
+//!     .layer(TimeoutLayer::new(Phase::Request, Duration::from_secs(60)))
+//!     .layer(RetryLayer::new(IdempotentFailures::new()))
+//!     .layer(BalanceLayer::new(replicas, "web").balancer(PeakEwma::new()))
 //!     .layer(ClientLayer::new())
 //!     .layer(TimeoutLayer::connect(Duration::from_secs(5)))
 //!     .service(TcpConnector::default());
@@ -51,6 +58,29 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! | Layer | Why it is there |
+//! |---|---|
+//! | [`HeadersLayer`] | first, so that no other layer sees a malformed request or a field of the client's connection |
+//! | [`UpgradeLayer`] | above all that may send a request twice: it takes the client's connection out of it. Without this layer an upgrade that the endpoint grants ends in a dead connection |
+//! | [`TimeoutLayer`](crate::TimeoutLayer) of [`Phase::Request`](crate::Phase::Request) | above [`RetryLayer`] it is for all attempts and pauses together, below it for each attempt; there may be one of each |
+//! | [`RetryLayer`] | above the balancer, so that each retry is given an endpoint anew |
+//! | [`BalanceLayer`](crate::BalanceLayer) | gives the request its endpoint; what comes below is a service of [`To`](crate::To)`<Request<Body>>` and sees each attempt |
+//! | [`ClientLayer`] | sends it, on a connection that was kept or from the connector below |
+//! | [`TimeoutLayer::connect`](crate::TimeoutLayer::connect) | below the client, so that it is for opening a connection and not for the request |
+//! | [`TcpConnector`](crate::TcpConnector) | opens connections |
+//!
+//! - [`Phase::Request`](crate::Phase::Request) ends when the answer's head has come. No layer limits its body, which may be a
+//!   stream that lasts for hours; a client that does not take it is cut off after
+//!   [`write_within`](ServerOptions::write_within).
+//! - TLS to endpoints is [`ClientLayer::tls`], which also offers HTTP/2 and keeps connections apart by how they are
+//!   encrypted. A [`TlsLayer`](crate::TlsLayer) below [`ClientLayer`] works too, with the protocols that its configuration
+//!   offers; between balancer and client it does not, and does not compile: there is no connection there.
+//! - [`PeakEwma`](crate::balance::PeakEwma) goes by the time that endpoints take to answer. The default,
+//!   [`LeastLoaded`](crate::balance::LeastLoaded), goes by the requests in flight: as good where endpoints are equally fast,
+//!   and nothing is measured.
+//! - A proxy that does without [`RetryLayer`] still sends a request to another endpoint that the first did not take, as
+//!   [`Attempts`](crate::balance::Attempts) says.
 
 use std::time::Duration;
 

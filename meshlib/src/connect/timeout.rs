@@ -16,6 +16,29 @@ use crate::error::Error;
 use crate::error::Phase;
 
 /// Gives a service a deadline that covers its readiness and its call.
+///
+/// The call ends with the answer of the service: for a connector that is a connection, for HTTP an answer's head. What
+/// comes after, the bytes of either, has no deadline.
+///
+/// # Examples
+///
+/// A limit for connecting, and one for waiting until discovery has answered and the connection is there:
+///
+/// ```
+/// use std::time::Duration;
+/// use meshlib::{BalanceLayer, Phase, Static, TcpConnector, TimeoutLayer};
+/// use tower::ServiceBuilder;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let connect = ServiceBuilder::new()
+///     .layer(TimeoutLayer::new(Phase::Wait, Duration::from_secs(20)))
+///     .layer(BalanceLayer::new(Static::new(["10.0.0.1:80".parse()?]), "web"))
+///     .layer(TimeoutLayer::connect(Duration::from_secs(5)))
+///     .service(TcpConnector::default());
+/// # let _ = connect;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TimeoutLayer {
     phase: Phase,

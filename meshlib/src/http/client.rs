@@ -76,7 +76,7 @@ impl ClientLayer {
         Self { tls: TlsLayer::new(Plaintext), pool: PoolOptions::default(), http2: true }
     }
 
-    /// Sets how to speak to endpoints.
+    /// Sets how to speak to endpoints. Default: in plaintext. With [`Always`](crate::tls::Always) in TLS.
     pub fn tls(self, policy: impl TlsPolicy) -> Self {
         self.tls_layer(TlsLayer::new(policy))
     }

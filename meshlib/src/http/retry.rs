@@ -30,6 +30,15 @@ use crate::error::Error;
 /// repeated that have no body or one of at most 64 KiB, which is read before the first attempt; others go through as they
 /// come. What counts as good says a [`Classify`].
 ///
+/// The balancer gives a retry an endpoint as it does any request, and that may be the one that has just failed. After an
+/// error it is another one if the balancer leaves endpoints alone for a moment after any failure:
+/// [`Accrual::with_cool_down`](crate::balance::Accrual::with_cool_down). An answer of 502 to 504 is a success to the balancer,
+/// which knows no statuses: with n equal endpoints about one retry in n goes to the same one, more with
+/// [`PeakEwma`](crate::balance::PeakEwma), to which who fails quickly is quick. A second retry ([`most(2)`](Self::most))
+/// makes up for that.
+///
+/// A [`TimeoutLayer`](crate::TimeoutLayer) above this layer is for all attempts together, one below it for each.
+///
 /// # Examples
 ///
 /// ```

@@ -176,6 +176,36 @@ impl ServerOptions {
 /// The request carries what it came over ([`Accepted`]) among its extensions. An error of the service is answered by
 /// whose fault it is, as [`status::of`] says. When the server drains, a connection is closed after the answers that are
 /// being given: those to all requests whose bytes had arrived.
+///
+/// # Examples
+///
+/// HTTPS with HTTP/2 and HTTP/1.1:
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use http::{Request, Response};
+/// use meshlib::http::{ALPN, Body, HttpServer};
+/// use meshlib::tls::{self, CertResolver, Terminate, pem};
+/// use meshlib::{Drain, Error, Server, TlsLayer};
+/// use tower::Layer;
+///
+/// let hello = tower::service_fn(|_: Request<Body>| async {
+///     Ok::<_, Error>(Response::new(Body::from("hello\n")))
+/// });
+///
+/// let provider = tls::provider();
+/// let www = pem::certified_key(&provider, ["chain.pem"], "key.pem")?;
+/// let certs = CertResolver::builder().with_name("www.example.com", www).build();
+/// let mut config = tls::server_config(provider, certs, Some(tls::tickets()?))?;
+/// config.alpn_protocols = ALPN.map(Vec::from).into();
+///
+/// let service = TlsLayer::new(Terminate::new(config)).layer(HttpServer::new(hello));
+/// Server::bind("[::]:443").await?.serve(service, Drain::on_signals()).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`tls::Reloading`](crate::tls::Reloading) follows the files, `tls::acme` gets certificates by itself (feature `acme`).
 #[derive(Clone, Debug)]
 pub struct HttpServer<S> {
     service: S,

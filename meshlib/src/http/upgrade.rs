@@ -47,6 +47,9 @@ use crate::io::Transport;
 /// as in flight for as long as it lasts, and the server waits for it when it drains. If one of both connections is not there
 /// within 30 s of the answer, the other is closed.
 ///
+/// Without this layer the client's request for an upgrade is passed on all the same, and where the endpoint grants it the
+/// client gets its 101 on a connection that nobody serves: use it in every proxy, or remove `Upgrade` from requests.
+///
 /// A client that asks for WebSocket over HTTP/2 (RFC 8441) is served as well: the endpoint sees an upgrade of HTTP/1.1.
 #[derive(Clone, Debug)]
 #[must_use = "layers do nothing unless applied"]

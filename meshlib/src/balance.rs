@@ -6,8 +6,8 @@
 //!
 //! | Balancer | Chooses | For |
 //! |---|---|---|
-//! | [`LeastLoaded`] (default) | the less loaded of two weighted draws | connections |
-//! | [`PeakEwma`] | the one of two that will answer sooner | requests and answers |
+//! | [`LeastLoaded`] (default) | the less loaded of two weighted draws | connections; requests to endpoints that are equally fast |
+//! | [`PeakEwma`] | the one of two that will answer sooner | requests and answers: HTTP |
 //! | [`RoundRobin`] | in turns | even spreading, tests |
 //! | [`Tiered`] | inside the first tier that has a usable endpoint | zones, priorities |
 //! | [`WeightClasses`] | a class of equal weights by share, then inside it | exact splits |

@@ -123,6 +123,68 @@ impl Conn {
 }
 
 /// A request together with the endpoint that was chosen for it.
+///
+/// What stands between a balancer and what it balances is a service of this, and is called once for each attempt: a
+/// `Service<To<Session>>` above a connector, a `Service<To<Request<Body>>>` above an HTTP client.
+///
+/// # Examples
+///
+/// Attempts per endpoint. (An [`Observer`](crate::observe::Observer) can count them too, and is told how they end.)
+///
+/// ```
+/// # #[cfg(feature = "http")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::collections::HashMap;
+/// use std::net::SocketAddr;
+/// use std::sync::{Arc, Mutex};
+/// use http::Request;
+/// use meshlib::http::{Body, ClientLayer};
+/// use meshlib::{BalanceLayer, Static, TcpConnector, To};
+/// use tower::ServiceBuilder;
+///
+/// let attempts = Arc::<Mutex<HashMap<SocketAddr, u64>>>::default();
+/// let counting = Arc::clone(&attempts);
+/// let client = ServiceBuilder::new()
+///     .layer(BalanceLayer::new(Static::new(["10.0.0.1:80".parse()?, "10.0.0.2:80".parse()?]), "web"))
+///     .map_request(move |to: To<Request<Body>>| {
+///         *counting.lock().unwrap().entry(to.endpoint.addr).or_default() += 1;
+///         to
+///     })
+///     .layer(ClientLayer::new())
+///     .service(TcpConnector::default());
+/// # fn is_client<S: tower::Service<Request<Body>, Response = http::Response<Body>>>(_: &S) {}
+/// # is_client(&client);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "http"))]
+/// # fn main() {}
+/// ```
+///
+/// A service of one's own in that place looks at `to.endpoint`, and at what comes back, like this:
+///
+/// ```
+/// use meshlib::{Error, To};
+/// use tower::{Layer, Service, ServiceExt};
+///
+/// /// Prints where each attempt goes and whether it succeeds.
+/// fn printing<R, S>(inner: S) -> impl Service<To<R>, Response = S::Response, Error = Error, Future: Send> + Clone
+/// where
+///     R: Send + 'static,
+///     S: Service<To<R>, Error = Error, Future: Send> + Clone + Send + 'static,
+/// {
+///     tower::service_fn(move |to: To<R>| {
+///         let (inner, addr) = (inner.clone(), to.endpoint.addr);
+///         async move {
+///             let result = inner.oneshot(to).await;
+///             println!("{addr}: {}", if result.is_ok() { "ok" } else { "failed" });
+///             result
+///         }
+///     })
+/// }
+///
+/// let layer = tower::layer::layer_fn(printing::<meshlib::Session, _>);
+/// # let _ = layer.layer(meshlib::TcpConnector::default());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct To<R> {

@@ -46,7 +46,7 @@
 //! | [`tls`] | encryption on either side, certificates, identities |
 //! | [`io`] | the connection's bytes, and looking at the first of them |
 //! | [`observe`] | what happens, for metrics |
-//! | `http` | HTTP/1.1 server, client and admin router (feature `http`) |
+//! | `http` | HTTP/1.1 and HTTP/2: server, client, what a proxy needs between them, admin router (feature `http`) |
 //! | `dtab` | paths and prefixes (feature `dtab`) |
 //! | `config` | configuration pieces (feature `config`) |
 //! | `store` | values, watches and locks that a fleet shares (feature `store`) |

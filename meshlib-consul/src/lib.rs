@@ -16,17 +16,20 @@
 //!
 //! # fn main() -> Result<(), meshlib_consul::ConfigError> {
 //! let consul = Consul::new(Config::from_env()?)?;
-//! let connect = BalanceLayer::new(consul.service("web"), "web").layer(TcpConnector::default());
+//! let connect = BalanceLayer::new(consul, "web").layer(TcpConnector::default());
 //! # drop(connect);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Consul::service`] in place of the client chooses by tag, state or datacenter.
 //!
 //! # Map
 //!
 //! | Part | What it is |
 //! |---|---|
 //! | [`Config`] | where Consul is, and how it is spoken to |
+//! | [`Consul`] | a resolver of the names of services, and a client |
 //! | [`Consul::service`] | one service: a resolver of its endpoints, or all its [`Instance`]s |
 //! | [`Consul::services`] | all services whose tags are of interest, with their instances |
 //! | [`Consul::node`], [`Consul::agent`] | nodes, and one's own |

@@ -112,10 +112,36 @@ impl Service {
         self
     }
 
-    /// All its instances, whatever their states and tags, now and after each change. `None` as value: nobody has
-    /// registered it.
+    /// All its instances, whatever their states and tags, now and after each change.
     ///
-    /// The stream has no end. It must be polled inside a tokio runtime.
+    /// The [`value`](Level::value) of a level is `Some(Some(instances))`, `Some(None)` if nobody has registered the service,
+    /// and `None` as long as Consul has not answered. The stream has no end. It must be polled inside a tokio runtime.
+    ///
+    /// It is for looking at a service. A balancer follows the service by itself and not in step with this stream: what one of
+    /// them has seen the other may see a moment later.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use futures::StreamExt;
+    /// use meshlib_consul::{Config, Consul};
+    ///
+    /// # async fn example() -> Result<(), meshlib_consul::ConfigError> {
+    /// let consul = Consul::new(Config::default())?;
+    /// let mut levels = consul.service("web").instances();
+    /// while let Some(level) = levels.next().await {
+    ///     match level.value {
+    ///         Some(Some(instances)) => println!("{} instances", instances.len()),
+    ///         Some(None) => println!("nobody has registered it"),
+    ///         None => println!("Consul has not answered yet"),
+    ///     }
+    ///     if let Some(why) = level.degraded {
+    ///         println!("this may be out of date: {why:?}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn instances(&self) -> BoxStream<'static, Level<Option<Instances>>> {
         let (consul, name) = (self.consul.clone(), self.name.clone());
         stream::unfold((None, consul, name), |(subscription, consul, name)| async move {

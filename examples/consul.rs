@@ -1,7 +1,8 @@
 //! An HTTP client whose endpoints come from Consul.
 //!
 //! Shows that discovery is one line: the healthy instances of a service, by their weights, followed as they change. A
-//! request whose endpoint does not take it goes to another one.
+//! request whose endpoint does not take it goes to another one. With more than one request at a time
+//! `.balancer(PeakEwma::new())` would go by how soon endpoints answer, as in `http_proxy`.
 //!
 //! Run it with Consul's address, a service, and how often to ask:
 //!
@@ -33,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let consul = Consul::new(Config::new(address))?;
     let client = ServiceBuilder::new()
-        .layer(BalanceLayer::new(consul.service(&*service), service.clone()))
+        .layer(BalanceLayer::new(consul, service.clone()))
         .layer(ClientLayer::new())
         .layer(TimeoutLayer::connect(Duration::from_secs(5)))
         .service(TcpConnector::default());

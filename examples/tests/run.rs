@@ -321,12 +321,24 @@ async fn http_proxy_lets_in_who_has_the_token() {
 
     let stranger = get(addr, "host: www.example\r\n").await;
     assert!(stranger.starts_with("HTTP/1.1 401 "), "{stranger}");
+    assert!(stranger.contains("www-authenticate: Bearer\r\n"), "{stranger}");
     for _ in 0..3 {
         let friend = get(addr, "host: www.example\r\nauthorization: Bearer sesame\r\n").await;
         assert!(friend.starts_with("HTTP/1.1 200 ") && friend.ends_with("one"), "{friend}");
     }
 
     assert!(backend.heads().iter().all(|head| head.contains("x-forwarded-for: 127.0.0.1\r\n")));
+    proxy.interrupted_ends_well().await;
+}
+
+#[tokio::test]
+async fn http_proxy_says_that_nobody_is_there() {
+    let mut proxy = Program::start("http_proxy", &["127.0.0.1:0", &dead().await.to_string(), "sesame"]).await;
+    let addr = proxy.addr().await;
+
+    let answer = get(addr, "host: www.example\r\nauthorization: Bearer sesame\r\n").await;
+
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("nobody is there"), "{answer}");
     proxy.interrupted_ends_well().await;
 }
 

@@ -18,6 +18,7 @@ use http_body::Frame;
 use http_body::SizeHint;
 use hyper::body::Incoming;
 use pin_project::pin_project;
+use tokio::runtime::Handle;
 use tokio::time;
 use tokio::time::Sleep;
 use tower::BoxError;
@@ -96,11 +97,11 @@ impl Body {
     }
 
     /// The body of a peer that may be silent for as long as this in the middle of it.
-    pub(super) fn timed(incoming: Incoming, within: Duration) -> Self {
+    pub(super) fn timed(incoming: Incoming, within: Duration, unread: Unread) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Kind::Timed(Box::new(Timed { incoming, within, timer: None })).into()
+        Kind::Timed(Box::new(Timed { incoming: Some(incoming), within, timer: None, unread })).into()
     }
 
     /// All bytes at once.
@@ -193,7 +194,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(incoming) => incoming.is_end_stream(),
             Kind::Answer(answer) => answer.is_end_stream(),
-            Kind::Timed(timed) => timed.incoming.is_end_stream(),
+            Kind::Timed(timed) => timed.incoming.as_ref().is_none_or(HttpBody::is_end_stream),
             Kind::Boxed(body) => body.is_end_stream(),
             Kind::Shared(..) => false,
         }
@@ -205,7 +206,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(incoming) => incoming.size_hint(),
             Kind::Answer(answer) => answer.size_hint(),
-            Kind::Timed(timed) => timed.incoming.size_hint(),
+            Kind::Timed(timed) => timed.incoming.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint),
             Kind::Boxed(body) => body.size_hint(),
             Kind::Shared(_, hint) => *hint,
         }
@@ -272,21 +273,65 @@ impl fmt::Debug for Body {
 /// What is there at once costs nothing. The first frame that has to be waited for allocates a timer, and its arrival drops
 /// it.
 struct Timed {
-    incoming: Incoming,
+    /// None after its end.
+    incoming: Option<Incoming>,
     within: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    unread: Unread,
 }
+
+/// What becomes of a body that nobody reads to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// The connection sees to it.
+    Left,
+    /// It is read and thrown away for a while. On HTTP/2 the stream is reset otherwise, and some clients then take the
+    /// answer, which they have, for lost.
+    Discarded,
+}
+
+/// How much of an unread body is thrown away, and for how long.
+const DISCARDED: (usize, Duration) = (16 * 1024 * 1024, Duration::from_secs(10));
 
 impl Timed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
             self.timer = None;
+            if !matches!(frame, Some(Ok(_))) {
+                self.incoming = None;
+            }
             return Poll::Ready(frame.map(|it| it.map_err(Into::into)));
         }
         let within = self.within;
         let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep(within)));
         ready!(timer.as_mut().poll(cx));
+        self.incoming = None;
         Poll::Ready(Some(Err(Box::new(HttpError::Silent { after: within }))))
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else { return };
+        if self.unread == Unread::Left || incoming.is_end_stream() {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            // Ends with the time.
+            runtime.spawn(time::timeout(DISCARDED.1, discard(incoming)));
+        }
+    }
+}
+
+async fn discard(mut incoming: Incoming) {
+    let mut left = DISCARDED.0;
+    while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(read) {
+            Some(now) => left = now,
+            None => return,
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use tower::ServiceExt;
 use super::Accepted;
 use super::Body;
 use super::HttpError;
+use super::body::Unread;
 use super::status;
 use super::stream_deadline::Offered;
 use super::stream_deadline::StreamDeadline;
@@ -177,6 +178,9 @@ impl ServerOptions {
 /// whose fault it is, as [`status::of`] says. When the server drains, a connection is closed after the answers that are
 /// being given: those to all requests whose bytes had arrived.
 ///
+/// An answer may come before the request's body has been read. Over HTTP/2 what the client goes on to send is then taken and
+/// thrown away, up to 16 MiB and for 10 s, since several clients lose the answer if their stream is reset.
+///
 /// # Examples
 ///
 /// HTTPS with HTTP/2 and HTTP/1.1:
@@ -267,7 +271,8 @@ where
     let (io, deadline) = WriteDeadline::new(conn.io, options.write_within);
     let accepted = Accepted::upgradable(conn.session, conn.draining);
     let requests = Arc::new(Requests::default());
-    let handle = service_fn(handler(service, accepted.clone(), Arc::clone(&requests), options.body_within));
+    let body = (options.body_within, Unread::Left);
+    let handle = service_fn(handler(service, accepted.clone(), Arc::clone(&requests), body));
     // A timer must be set, or hyper leaves out its deadlines.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -314,7 +319,8 @@ where
     let (io, _) = WriteDeadline::new(conn.io, options.write_within);
     let accepted = Accepted::new(conn.session, conn.draining);
     let requests = Arc::new(Requests::default());
-    let answer = handler(service, accepted.clone(), Arc::clone(&requests), options.body_within);
+    let body = (options.body_within, Unread::Discarded);
+    let answer = handler(service, accepted.clone(), Arc::clone(&requests), body);
     let handle = service_fn(move |request| answer(request).map_ok(|answer| answer.map(Offered::new)));
     let connection = http2::Builder::new(StreamDeadline::new(options.write_within))
         .timer(TokioTimer::new())
@@ -409,19 +415,19 @@ impl Drop for InFlight {
     }
 }
 
-/// What hyper calls for each request.
+/// What hyper calls for each request. Bodies may be silent for so long, and are left unread in this way.
 fn handler<S>(
     service: S,
     accepted: Accepted,
     requests: Arc<Requests>,
-    body_within: Duration,
+    (body_within, unread): (Duration, Unread),
 ) -> impl Fn(Request<Incoming>) -> Answer<S> + Send
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
 {
     move |request| {
         let in_flight = requests.begin();
-        let mut request = request.map(|body| Body::timed(body, body_within));
+        let mut request = request.map(|body| Body::timed(body, body_within, unread));
         request.extensions_mut().insert(accepted.clone());
         Answer { answer: service.clone().oneshot(request), in_flight: Some(in_flight) }
     }

@@ -11,8 +11,10 @@ use super::frames::END_HEADERS;
 use super::frames::END_STREAM;
 use super::frames::Fate;
 use super::frames::HEADERS;
+use super::frames::PING;
 use super::frames::RST_STREAM;
 use super::frames::SETTINGS;
+use super::frames::WINDOW_UPDATE;
 use super::frames::block;
 use super::frames::frame;
 use super::rig::Proxy;
@@ -191,6 +193,35 @@ async fn an_answer_to_an_upload_that_nobody_reads_arrives() {
     drop(backend);
 
     assert_eq!(client.answer().await.status, 413);
+}
+
+#[tokio::test]
+async fn the_rest_of_an_upload_that_was_answered_is_taken() {
+    let (listener, proxy) = proxy().await;
+    drop(listener);
+    let mut client = frames::connect(proxy.addr).await;
+    client.send(frame(HEADERS, END_HEADERS, 1, &block(&POST))).await;
+    client.send(frame(DATA, 0, 1, b"abc")).await;
+
+    // Nobody listens at the backend.
+    assert_eq!(end_of(&mut client).await, frames::OK);
+    // As much as there is credit for from the beginning.
+    for _ in 0..6 {
+        client.send(frame(DATA, 0, 1, &[0; 10_000])).await;
+    }
+    client.send(frame(DATA, END_STREAM, 1, b"")).await;
+
+    client.send(frame(PING, 0, 0, &[0; 8])).await;
+    let mut credit = 0;
+    loop {
+        match frames::next(&mut client).await.expect("the connection lives") {
+            (PING, ..) => break,
+            (RST_STREAM, _, stream, code) => panic!("stream {stream} is reset: {code:?}"),
+            (WINDOW_UPDATE, _, 1, _) => credit += 1,
+            _ => {}
+        }
+    }
+    assert!(credit > 0, "what was sent is taken");
 }
 
 #[tokio::test]

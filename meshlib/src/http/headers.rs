@@ -19,6 +19,7 @@ use http::StatusCode;
 use http::Version;
 use http::header;
 use http::uri::Authority;
+use hyper::ext::Protocol;
 use pin_project::pin_project;
 use tower::Layer;
 use tower::Service;
@@ -33,7 +34,7 @@ use crate::error::Error;
 /// A request:
 ///
 /// - must have exactly one host and exactly one way to tell where its body ends, or it is refused as
-///   [malformed](HttpError::Malformed);
+///   [malformed](HttpError::Malformed), like one that asks for a tunnel (`CONNECT`) to a place of its own choice;
 /// - loses what concerns its connection only: `Connection` and what that names, `Keep-Alive`, `Proxy-*`, `TE` other than
 ///   `trailers`, `Transfer-Encoding`; and `Upgrade`, unless it asks for one to something else than HTTP
 ///   ([`UpgradeLayer`](super::UpgradeLayer) grants it);
@@ -123,6 +124,7 @@ impl HeadersLayer {
         if fields.lengths > 1 {
             one_length(request.headers_mut())?;
         }
+        check_target(request)?;
         let host = host(request, fields.hosts)?;
         let upgrade = if fields.connection { wanted_upgrade(request) } else { None };
         let accepted = request.extensions().get::<Accepted>().cloned();
@@ -374,6 +376,18 @@ fn check_framing(request: &Request<Body>) -> Result<(), Error> {
     }
 }
 
+/// A proxy that balances over endpoints opens no tunnels to wherever clients want (`CONNECT` of RFC 9110 section 9.3.6), but
+/// for those that carry a protocol inside HTTP/2 (RFC 8441). And `*` is a target for `OPTIONS` only (RFC 9112 section 3.2.4).
+fn check_target(request: &Request<Body>) -> Result<(), Error> {
+    if *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
+        return Err(malformed("it asks for a tunnel"));
+    }
+    if request.uri().path() == "*" && *request.method() != Method::OPTIONS {
+        return Err(malformed("its target is for OPTIONS only"));
+    }
+    Ok(())
+}
+
 /// Makes one field of a length that is told several times. HTTP/2 lets that through as long as all are the same, and an
 /// HTTP/1 server may refuse it.
 fn one_length(headers: &mut HeaderMap) -> Result<(), Error> {
@@ -405,6 +419,10 @@ fn host(request: &mut Request<Body>, fields: u32) -> Result<Option<HeaderValue>,
     };
     if !is_host(authority.as_bytes()) {
         return Err(malformed("its authority is not a host"));
+    }
+    if field.is_none() && request.version() == Version::HTTP_11 {
+        // RFC 9112 section 3.2: also if the target has an authority.
+        return Err(malformed("it has no host"));
     }
     // RFC 9112 section 3.2.3: an authority alone is the target of CONNECT only. Else it is a path without its slash.
     if request.uri().scheme().is_none() && request.method() != Method::CONNECT {

@@ -208,6 +208,12 @@ async fn a_host_that_is_not_one_is_refused() {
         // RFC 9112 section 3.2.3: an authority alone is for CONNECT.
         "GET b HTTP/1.1\r\nhost: a\r\n\r\n",
         "GET b:80 HTTP/1.1\r\nhost: a\r\n\r\n",
+        // RFC 9112 section 3.2: whatever the target is.
+        "GET http://b/ HTTP/1.1\r\n\r\n",
+        // RFC 9112 section 3.2.4: for OPTIONS.
+        "GET * HTTP/1.1\r\nhost: a\r\n\r\n",
+        "CONNECT b:80 HTTP/1.1\r\nhost: b:80\r\n\r\n",
+        "CONNECT b HTTP/1.1\r\nhost: b\r\n\r\n",
     ] {
         check(head, &Refused(400)).await;
     }

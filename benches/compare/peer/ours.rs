@@ -42,6 +42,7 @@ fn tricot(job: &Job<'_>) -> io::Result<Launch> {
         ("TRICOT_HTTPS_BIND_ADDR", job.listen.to_string()),
         // As for all.
         ("TRICOT_ACCESS_LOG", "off".to_owned()),
+        ("TRICOT_LB", balancer(job.profile).to_owned()),
     ];
     Ok(Launch { args: Vec::new(), env: env.into() })
 }
@@ -53,9 +54,7 @@ fn linkerd_tcp(job: &Job<'_>) -> io::Result<Launch> {
         let identity = json!({"certs": [job.identity.cert_file], "privateKey": job.identity.key_file});
         server["tls"] = json!({"defaultIdentity": identity});
     }
-    // Between equal servers the balancer does not matter; between unequal ones the documented choice is
-    // `ewma`.
-    let balancer = if job.profile == Profile::Balance { "ewma" } else { "p2c" };
+    let balancer = balancer(job.profile);
     let mut client = json!({"kind": "io.l5d.global", "loadBalancer": {"kind": balancer}});
     if job.profile == Profile::Originate {
         client["tls"] = json!({"dnsName": NAME, "trustCerts": [job.identity.ca_file]});
@@ -73,4 +72,9 @@ fn linkerd_tcp(job: &Job<'_>) -> io::Result<Launch> {
     });
     let file = job.write("linkerd-tcp.yaml", &format!("{text:#}\n"))?;
     Ok(Launch { args: ["--workers", "1", &file].map(String::from).into(), env: Vec::new() })
+}
+
+/// Between equal servers the balancer does not matter; between unequal ones the documented choice is `ewma`.
+fn balancer(profile: Profile) -> &'static str {
+    if matches!(profile, Profile::Balance | Profile::HttpsBalance) { "ewma" } else { "p2c" }
 }

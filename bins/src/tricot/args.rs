@@ -292,6 +292,8 @@ pub enum Balancing {
     /// Two are drawn by weight, the one with less to do is taken
     #[default]
     P2c,
+    /// Two are drawn by weight, the one expected to answer sooner is taken
+    Ewma,
     /// In turn, by weight
     Rr,
 }

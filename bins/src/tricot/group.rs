@@ -21,6 +21,7 @@ use meshlib::balance::Accrual;
 use meshlib::balance::Attempts;
 use meshlib::balance::Balance;
 use meshlib::balance::LeastLoaded;
+use meshlib::balance::PeakEwma;
 use meshlib::balance::Policy;
 use meshlib::balance::RoundRobin;
 use meshlib::balance::Tiered;
@@ -91,6 +92,7 @@ impl Group {
             );
         let layer = match spreading.balancing {
             Balancing::P2c => layer.balancer(Tiered::new(LeastLoaded::new(), tier)),
+            Balancing::Ewma => layer.balancer(Tiered::new(PeakEwma::new(), tier)),
             Balancing::Rr => layer.balancer(Tiered::new(RoundRobin::new(), tier)),
         };
         let balance = layer.layer(());

@@ -85,7 +85,11 @@ pub(super) trait SameCertificate: std::fmt::Debug + std::marker::Send + Sync {
 
 /// Finds what a request is for.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(super) struct Route(Arc<Shared>);
+
+/// What all clones have in common: each request makes one.
+#[derive(Debug)]
+struct Shared {
     current: Arc<Current>,
     certificates: Arc<dyn SameCertificate>,
     send: Send,
@@ -99,10 +103,12 @@ impl Route {
         send: Send,
         metrics: Metrics,
     ) -> Self {
-        Self { current, certificates, send, metrics }
+        Self(Arc::new(Shared { current, certificates, send, metrics }))
     }
+}
 
-    async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Unanswered> {
+impl Shared {
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Unanswered> {
         let tunnels = request.extensions().get::<Protocol>().is_some();
         if *request.method() == Method::TRACE || (*request.method() == Method::CONNECT && !tunnels) {
             return Err(Refused::Method.into());
@@ -229,9 +235,9 @@ impl Service<Request<Body>> for Route {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let route = self.clone();
+        let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            match route.answer(request).await {
+            match shared.answer(request).await {
                 Ok(answer) => Ok(answer),
                 // The service around this one makes a page of it.
                 Err(Unanswered { refused, unserved }) => {

@@ -34,10 +34,16 @@ pub(super) type Client = HttpClient<BoxConnector>;
 #[derive(Clone, Debug)]
 pub(super) struct Send {
     client: Client,
-    metrics: Metrics,
-    response_timeout: Option<Duration>,
+    shared: Arc<Shared>,
     /// Counts requests that are sent, if somebody wants to know.
     sent: Option<Arc<AtomicU32>>,
+}
+
+/// What all clones have in common: each request makes some.
+#[derive(Debug)]
+struct Shared {
+    metrics: Metrics,
+    response_timeout: Option<Duration>,
 }
 
 /// Who answered: an extension of answers on their way to the client.
@@ -50,7 +56,7 @@ pub(super) struct Served {
 
 impl Send {
     pub(super) fn new(client: Client, metrics: Metrics, response_timeout: Option<Duration>) -> Self {
-        Self { client, metrics, response_timeout, sent: None }
+        Self { client, shared: Arc::new(Shared { metrics, response_timeout }), sent: None }
     }
 
     /// The same, counting what it sends.
@@ -89,9 +95,9 @@ impl Service<To<Request<Body>>> for Send {
         );
         tracing::trace!(target: "tricot", headers = ?super::masked(to.request.headers()), "request as it is sent");
         let call = self.client.call(to);
-        let (metrics, limit) = (self.metrics.clone(), self.response_timeout);
+        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let answer = match limit {
+            let answer = match shared.response_timeout {
                 None => call.await,
                 Some(after) => time::timeout(after, call)
                     .await
@@ -109,7 +115,8 @@ impl Service<To<Request<Body>>> for Send {
                 }
                 Err(error) => {
                     if let Some(kind) = kind(&error) {
-                        metrics.backend_error(&backend.instance().service, &backend.instance().node, kind);
+                        let instance = backend.instance();
+                        shared.metrics.backend_error(&instance.service, &instance.node, kind);
                     }
                     Err(error)
                 }

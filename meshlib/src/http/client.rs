@@ -187,19 +187,20 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
                     }
                 }
             }
+            // Boxed below: most requests find a connection and need not carry what opening one takes.
             let opened = if slot.is_shared() || to.endpoint.metadata.protocol == Some(Protocol::Http2) {
                 // The first opens one, the others share it.
                 let permit = slot.opening.acquire().await;
                 match slot.take() {
                     Some(reused) => reused,
                     None => {
-                        let opened = client.open(to, decision.clone(), &slot).await?;
+                        let opened = Box::pin(client.open(to, decision.clone(), &slot)).await?;
                         drop(permit);
                         opened
                     }
                 }
             } else {
-                client.open(to, decision.clone(), &slot).await?
+                Box::pin(client.open(to, decision.clone(), &slot)).await?
             };
             opened.send(request, &slot, &decision).await.map_err(Into::into)
         })
@@ -264,7 +265,7 @@ impl Reused {
         let replayable = settled && request.method().is_idempotent();
         match self {
             Self::Http1(mut http1) => {
-                request = form::for_http1(request);
+                form::for_http1(&mut request);
                 if request.headers().contains_key(EXPECT) {
                     request = expect::holding_back(request);
                 }
@@ -285,7 +286,8 @@ impl Reused {
             }
             Self::Http2(mut sender, stream) => {
                 let tls = !matches!(decision, ConnectTls::Plaintext);
-                match sender.try_send_request(form::for_http2(request, tls)).await {
+                form::for_http2(&mut request, tls);
+                match sender.try_send_request(request).await {
                     Ok(response) => Ok(response.map(|body| Body::from(body).holding(stream))),
                     Err(mut error) => {
                         let unsent = error.take_message().map(Box::new);

@@ -63,15 +63,18 @@ impl Http1 {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send {
         let driver = &mut self.driver;
         // What the request wakes is moved right below.
         driver.relay.task.take();
-        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
-        std::future::poll_fn(|cx| driver.poll(cx, |silent| answer.as_mut().poll(silent))).await
+        let answer = self.sender.try_send_request(request);
+        async move {
+            let mut answer = std::pin::pin!(answer);
+            std::future::poll_fn(|cx| driver.poll(cx, |silent| answer.as_mut().poll(silent))).await
+        }
     }
 
     /// Leaves the rest to a task: the end of a request whose answer has come, or what follows an upgrade.

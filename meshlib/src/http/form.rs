@@ -13,10 +13,10 @@ use http::uri::Scheme;
 use super::Body;
 
 /// The path alone, the authority in `Host` (RFC 9112 section 3.2.1).
-pub(super) fn for_http1(mut request: Request<Body>) -> Request<Body> {
+pub(super) fn for_http1(request: &mut Request<Body>) {
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_none() || request.method() == Method::CONNECT {
-        return request;
+        return;
     }
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     if let Some(authority) = parts.authority.take()
@@ -26,11 +26,10 @@ pub(super) fn for_http1(mut request: Request<Body>) -> Request<Body> {
         request.headers_mut().insert(header::HOST, host);
     }
     *request.uri_mut() = parts.path_and_query.map_or_else(Uri::default, Uri::from);
-    request
 }
 
 /// A scheme, the authority and the path (RFC 9113 section 8.3.1); nothing that concerns a connection (section 8.2.2).
-pub(super) fn for_http2(mut request: Request<Body>, tls: bool) -> Request<Body> {
+pub(super) fn for_http2(request: &mut Request<Body>, tls: bool) {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(header::HOST);
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
@@ -51,7 +50,6 @@ pub(super) fn for_http2(mut request: Request<Body>, tls: bool) -> Request<Body> 
     }
     // All three came from what was a URI or a valid authority; one without an authority keeps its path.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    request
 }
 
 /// The host and port of an authority: whoever was named in front is no business of a server's.
@@ -73,7 +71,9 @@ mod tests {
 
     #[test]
     fn http1_gets_a_path_and_a_host() {
-        let request = for_http1(request("http://me:secret@example.com:81/a?b=%20c", None));
+        let mut request = request("http://me:secret@example.com:81/a?b=%20c", None);
+
+        for_http1(&mut request);
 
         assert_eq!(request.uri(), "/a?b=%20c");
         assert_eq!(request.headers()["host"], "example.com:81");
@@ -84,7 +84,7 @@ mod tests {
         let mut request = request("/a?b", Some("example.com"));
         request.headers_mut().insert("connection", HeaderValue::from_static("close"));
 
-        let request = for_http2(request, true);
+        for_http2(&mut request, true);
 
         assert_eq!(request.uri(), "https://example.com/a?b");
         assert!(request.headers().is_empty());
@@ -92,10 +92,12 @@ mod tests {
 
     #[test]
     fn a_request_in_the_form_of_one_version_comes_back_from_the_other() {
-        let there = for_http2(request("/x/../y?z", Some("example.com:8080")), false);
-        let back = for_http1(there);
+        let mut request = request("/x/../y?z", Some("example.com:8080"));
 
-        assert_eq!(back.uri(), "/x/../y?z");
-        assert_eq!(back.headers()["host"], "example.com:8080");
+        for_http2(&mut request, false);
+        for_http1(&mut request);
+
+        assert_eq!(request.uri(), "/x/../y?z");
+        assert_eq!(request.headers()["host"], "example.com:8080");
     }
 }

@@ -289,7 +289,7 @@ impl<S> Layer<S> for HeadersLayer {
     type Service = Headers<S>;
 
     fn layer(&self, inner: S) -> Headers<S> {
-        Headers { inner, layer: self.clone() }
+        Headers { inner, layer: Arc::new(self.clone()) }
     }
 }
 
@@ -297,7 +297,7 @@ impl<S> Layer<S> for HeadersLayer {
 #[derive(Clone, Debug)]
 pub struct Headers<S> {
     inner: S,
-    layer: HeadersLayer,
+    layer: Arc<HeadersLayer>,
 }
 
 impl<S> Service<Request<Body>> for Headers<S>
@@ -314,7 +314,9 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.layer.request(&mut request) {
-            Ok(()) => HeadersFuture::Answer { answer: self.inner.call(request), layer: self.layer.clone() },
+            Ok(()) => {
+                HeadersFuture::Answer { answer: self.inner.call(request), layer: Arc::clone(&self.layer) }
+            }
             Err(error) => HeadersFuture::Refused(Some(error)),
         }
     }
@@ -331,7 +333,7 @@ pub enum HeadersFuture<F> {
     Answer {
         #[pin]
         answer: F,
-        layer: HeadersLayer,
+        layer: Arc<HeadersLayer>,
     },
     /// It did not.
     #[doc(hidden)]

@@ -175,7 +175,7 @@ where
                     let mut guard = attempt.end(result.as_ref().err());
                     let error = match result {
                         Ok(answer) => {
-                            guard.answered(this.shared.times);
+                            guard.answered(this.shared.times.then(|| attempt.since.elapsed()));
                             this.shared.succeeded(&attempt.replica);
                             return Poll::Ready(Ok(this.calls.tracking.track_completion(guard, answer)));
                         }

@@ -243,7 +243,7 @@ impl Replica {
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
         self.stats.connecting.fetch_add(1, Ordering::Relaxed);
         self.stats.picked.fetch_add(1, Ordering::Relaxed);
-        InFlight { stats: Arc::clone(&self.stats), connecting: true, timed: false }
+        InFlight { stats: Arc::clone(&self.stats), connecting: true, took: None }
     }
 
     /// Notes a success. True if the replica had failed before.
@@ -301,13 +301,14 @@ impl Cost {
 pub struct InFlight {
     stats: Arc<Stats>,
     connecting: bool,
-    timed: bool,
+    /// What the answer took, if the balancer asks for it.
+    took: Option<Duration>,
 }
 
 impl InFlight {
     /// The answer has come; the work goes on.
-    pub(super) fn answered(&mut self, timed: bool) {
-        self.timed = timed;
+    pub(super) fn answered(&mut self, took: Option<Duration>) {
+        self.took = took;
         self.end_connecting();
     }
 
@@ -319,7 +320,15 @@ impl InFlight {
 
     /// Where times to an answer are recorded, if the balancer asks for them.
     pub fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
-        self.timed.then(|| Arc::clone(&self.stats) as Arc<dyn AnswerTimes>)
+        self.took.map(|_| Arc::clone(&self.stats) as Arc<dyn AnswerTimes>)
+    }
+
+    /// Records what the answer has taken that this is given with, if the balancer asks for it: for answers that are one
+    /// to one request. Those of a connection are recorded by [`answer_times`](Self::answer_times) as they come.
+    pub fn record_answer(&self) {
+        if let Some(took) = self.took {
+            self.stats.record(took);
+        }
     }
 }
 

@@ -32,6 +32,47 @@ impl TrackCompletion<InFlight, http::Response<crate::http::Body>> for UntilEnd {
     type Output = http::Response<crate::http::Body>;
 
     fn track_completion(&self, guard: InFlight, response: Self::Output) -> Self::Output {
+        guard.record_answer();
         response.map(|body| body.holding(guard))
+    }
+}
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use http::Request;
+    use http::Response;
+    use tower::Layer;
+    use tower::ServiceExt;
+
+    use crate::BalanceLayer;
+    use crate::Error;
+    use crate::Static;
+    use crate::balance::PeakEwma;
+    use crate::http::Body;
+    use crate::session::To;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_whose_answers_take_long_gets_few_requests() {
+        static SLOW: AtomicU32 = AtomicU32::new(0);
+        let addrs: Vec<SocketAddr> = (1..=10).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let service = tower::service_fn(|to: To<Request<Body>>| async move {
+            let slow = to.endpoint.addr.port() == 1;
+            SLOW.fetch_add(u32::from(slow), Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(if slow { 200 } else { 2 })).await;
+            Ok::<_, Error>(Response::new(Body::from("ok")))
+        });
+        let balance = BalanceLayer::new(Static::new(addrs), "ten").balancer(PeakEwma::new()).layer(service);
+
+        for _ in 0..300 {
+            balance.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+        }
+
+        let slow = SLOW.load(Ordering::Relaxed);
+        assert!(slow <= 6, "{slow} of 300 went to the slow one");
     }
 }

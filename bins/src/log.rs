@@ -6,6 +6,8 @@ use std::io::IsTerminal;
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -76,60 +78,104 @@ impl LogOptions {
 /// Starts logging for the whole process, once.
 ///
 /// `RUST_LOG` is a comma list of `target=level`, `target` or `level`. The target named after the tool stands for
-/// everything that works on the tool's behalf: `linkerd_tcp=info` shows the library's lines too.
+/// everything that works on the tool's behalf: `linkerd_tcp=info` shows the library's lines too. An empty one is as good as
+/// none. What cannot be understood in it is said on stderr and left out; if nothing else there is about the tool, what
+/// the tool logs is as if it were unset.
 pub fn start(options: &LogOptions) {
-    let spec = env::var("RUST_LOG").unwrap_or_else(|_| format!("{}={}", options.tool, options.level));
-    let (directives, regex) = match spec.split_once('/') {
-        Some((directives, regex)) => (directives, Some(regex)),
-        None => (spec.as_str(), None),
-    };
-    let (filter, bad) = filter(directives, options.tool);
+    let chosen = Chosen::from_variable(options);
+    for problem in &chosen.problems {
+        // Not a line of the log: what is wrong may be what would show it.
+        eprintln!("{problem}");
+    }
     let (writer, terminal) = match options.output {
         LogOutput::Stderr => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal()),
         LogOutput::Stdout => (BoxMakeWriter::new(io::stdout), io::stdout().is_terminal()),
     };
-    let builder = fmt().with_env_filter(filter).with_writer(writer);
-    let started = match options.format {
+    let builder = fmt().with_env_filter(chosen.filter).with_writer(writer);
+    // A process that logs already keeps its way of doing so.
+    let _ = match options.format {
         LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
         LogFormat::Text => {
             let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             builder.with_ansi(colour).try_init()
         }
     };
-    // A process that logs already keeps its way of doing so.
-    if started.is_ok() {
-        if let Some(regex) = regex {
-            tracing::warn!(regex, "RUST_LOG: the part behind `/` is ignored");
-        }
-        for directive in bad {
-            tracing::warn!(directive, "RUST_LOG: not `target=level`, `target` or `level`; ignored");
-        }
-    }
+}
+
+/// What [`start`] would say about `RUST_LOG`, one line each; nothing if all of it is understood.
+pub fn problems(options: &LogOptions) -> Vec<String> {
+    Chosen::from_variable(options).problems
 }
 
 /// The crates that work on behalf of a tool.
 const CRATES: [&str; 4] = ["meshlib", "meshlib_namerd", "meshlib_consul", "bins"];
 
-/// The filter, and the directives that could not be understood.
-fn filter(directives: &str, tool: &str) -> (EnvFilter, Vec<String>) {
-    let mut filter =
-        EnvFilter::default().add_directive(tracing_subscriber::filter::LevelFilter::ERROR.into());
-    let mut bad = Vec::new();
-    for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-        let (target, level) = directive.split_once('=').unwrap_or((directive, "trace"));
-        let of_tool = target == tool || target.strip_prefix(tool).is_some_and(|rest| rest.starts_with("::"));
-        let names = if of_tool { [target].into_iter().chain(CRATES).collect() } else { vec![target] };
-        for name in names {
-            // A bare level or target is taken as it is; EnvFilter knows both.
-            let text =
-                if of_tool || directive.contains('=') { format!("{name}={level}") } else { name.to_owned() };
-            match text.parse() {
-                Ok(parsed) => filter = filter.add_directive(parsed),
-                Err(_) => bad.push(directive.to_owned()),
+/// Which lines are logged, and what about the choice could not be understood.
+struct Chosen {
+    filter: EnvFilter,
+    problems: Vec<String>,
+}
+
+impl Chosen {
+    fn from_variable(options: &LogOptions) -> Self {
+        let spec = env::var_os("RUST_LOG").map(|spec| spec.to_string_lossy().into_owned());
+        Self::new(spec.as_deref().unwrap_or_default(), options)
+    }
+
+    fn new(spec: &str, options: &LogOptions) -> Self {
+        let tool = options.tool;
+        let floor = EnvFilter::default().add_directive(LevelFilter::ERROR.into());
+        let mut chosen = Self { filter: floor, problems: Vec::new() };
+        let usual = format!("{tool}={}", options.level);
+        if spec.trim().is_empty() {
+            chosen.add(&usual, tool);
+            return chosen;
+        }
+        let (directives, regex) = match spec.split_once('/') {
+            Some((directives, regex)) => (directives, Some(regex)),
+            None => (spec, None),
+        };
+        let mut is_about_tool = false;
+        for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+            if chosen.add(directive, tool) {
+                is_about_tool |= is_of(tool, directive) || directive.parse::<LevelFilter>().is_ok();
+            } else {
+                chosen.problems.push(format!(
+                    "RUST_LOG: {directive:?} is ignored: target=level, target or level is wanted, with a level of error, \
+                     warn, info, debug, trace or off"
+                ));
             }
         }
+        if !chosen.problems.is_empty() && !is_about_tool {
+            chosen.add(&usual, tool);
+        }
+        if let Some(regex) = regex {
+            chosen.problems.push(format!("RUST_LOG: the part behind `/` is ignored: {regex:?}"));
+        }
+        chosen
     }
-    (filter, bad)
+
+    /// Adds what a directive says, unless it says nothing.
+    fn add(&mut self, directive: &str, tool: &str) -> bool {
+        let (target, level) = directive.split_once('=').unwrap_or((directive, "trace"));
+        let texts: Vec<_> = if is_of(tool, directive) {
+            [target].into_iter().chain(CRATES).map(|name| format!("{name}={level}")).collect()
+        } else {
+            // A bare level or target is taken as it is; EnvFilter knows both.
+            vec![directive.to_owned()]
+        };
+        let Ok(parsed) = texts.iter().map(|text| text.parse()).collect::<Result<Vec<Directive>, _>>() else {
+            return false;
+        };
+        self.filter = parsed.into_iter().fold(std::mem::take(&mut self.filter), EnvFilter::add_directive);
+        true
+    }
+}
+
+/// Whether a directive is about the target named after the tool.
+fn is_of(tool: &str, directive: &str) -> bool {
+    let target = directive.split_once('=').map_or(directive, |(target, _)| target);
+    target.strip_prefix(tool).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// An error with what is behind it.
@@ -142,22 +188,49 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_tool_stands_for_the_crates_that_work_for_it() {
-        let (filter, bad) = filter("linkerd_tcp=info,hyper=warn", "linkerd_tcp");
-
-        let text = filter.to_string();
-        for part in ["meshlib=info", "meshlib_namerd=info", "linkerd_tcp=info", "hyper=warn", "error"] {
-            assert!(text.contains(part), "{text} lacks {part}");
-        }
-        assert!(bad.is_empty());
+    fn chosen(spec: &str, tool: &'static str, level: Level) -> (String, Vec<String>) {
+        let chosen = Chosen::new(spec, &LogOptions::new(tool).with_level(level));
+        (chosen.filter.to_string(), chosen.problems)
     }
 
     #[test]
-    fn a_bad_directive_is_named_and_the_others_hold() {
-        let (filter, bad) = filter("trace,linkerd_tcp=loud", "linkerd_tcp");
+    fn the_tool_stands_for_the_crates_that_work_for_it() {
+        let (filter, problems) = chosen("linkerd_tcp=info,hyper=warn", "linkerd_tcp", Level::ERROR);
 
-        assert!(filter.to_string().contains("trace"));
-        assert!(!bad.is_empty());
+        for part in ["meshlib=info", "meshlib_namerd=info", "linkerd_tcp=info", "hyper=warn", "error"] {
+            assert!(filter.contains(part), "{filter} lacks {part}");
+        }
+        assert_eq!(problems, [""; 0]);
+    }
+
+    #[test]
+    fn a_bad_directive_is_named_once_and_the_others_hold() {
+        let (filter, problems) = chosen("trace,linkerd_tcp=loud", "linkerd_tcp", Level::ERROR);
+
+        assert_eq!(filter, "trace");
+        assert_eq!(
+            problems,
+            [
+                "RUST_LOG: \"linkerd_tcp=loud\" is ignored: target=level, target or level is wanted, with a level of \
+              error, warn, info, debug, trace or off"
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_good_directive_about_the_tool_the_usual_lines_are_logged() {
+        for (spec, bad) in
+            [("", 0), (" ", 0), ("tricot=inf", 1), ("tricot==x,,", 1), ("hyper=warn,tricot=5x,=", 2)]
+        {
+            let (filter, problems) = chosen(spec, "tricot", Level::INFO);
+
+            assert!(filter.contains("tricot=info") && filter.contains("meshlib=info"), "{spec}: {filter}");
+            assert_eq!(problems.len(), bad, "{spec}: {problems:?}");
+        }
+        for spec in ["tricot=warn,hyper=loud", "warn,hyper=loud", "hyper=debug"] {
+            let (filter, _) = chosen(spec, "tricot", Level::INFO);
+
+            assert!(!filter.contains("info"), "{spec}: {filter}");
+        }
     }
 }

@@ -107,6 +107,8 @@ struct Line {
     client: Option<IpAddr>,
     host: Option<String>,
     uri: Uri,
+    /// Why the proxy has answered itself.
+    reason: Option<String>,
 }
 
 impl Record {
@@ -124,6 +126,7 @@ impl Record {
                 .map(|peer| peer.ip()),
             host: host::of(request).map(str::to_owned),
             uri: request.uri().clone(),
+            reason: None,
         });
         Self {
             shared,
@@ -161,12 +164,30 @@ impl Drop for Record {
 }
 
 impl Record {
+    /// The page for a request that was not answered by an instance, after the log was told why.
+    fn refuse(&mut self, refused: &Refused) -> Response<Body> {
+        let (id, status) = (self.id, refused.status());
+        let reason = match refused {
+            // Clients are not told what is behind.
+            Refused::Failed(error) => error.chain().to_string(),
+            refused => refused.to_string(),
+        };
+        tracing::debug!(target: "tricot", %id, %status, reason, "request failed");
+        if let Some(line) = &mut self.line {
+            line.reason = Some(reason);
+        }
+        refused.answer(id)
+    }
+
     /// Writes the line about the request where lines go.
     fn write(&self, took: Duration) {
         let Some(line) = &self.line else { return };
-        // Which instance it was is for those who look for faults.
         let instance = self.served.as_ref().map(|served| served.backend.instance());
+        let unserved = || self.unserved.as_ref().map(|unserved| &**unserved.0.service());
+        let service = instance.map(|it| &*it.service).or_else(unserved);
+        // Which instance it was is for those who look for faults.
         let instance = instance.filter(|_| tracing::enabled!(target: "tricot", Level::DEBUG));
+        let reason = line.reason.as_deref();
         let client = line.client.map_or_else(|| "-".to_owned(), |ip| ip.to_canonical().to_string());
         let host = line.host.as_deref().unwrap_or("-");
         let path = line.uri.path_and_query().map_or("/", PathAndQuery::as_str);
@@ -187,8 +208,10 @@ impl Record {
                     bytes,
                     duration_ms,
                     complete,
+                    service,
+                    reason,
                     node = instance.map(|it| &*it.node),
-                    service = instance.map(|it| &*it.id),
+                    instance = instance.map(|it| &*it.id),
                     "request"
                 );
                 return;
@@ -198,21 +221,28 @@ impl Record {
                 let mut json = serde_json::json!({
                     "time": time, "id": self.id.to_string(), "client": client, "method": self.method.as_str(),
                     "host": host, "path": path, "protocol": format!("{:?}", self.version), "status": status,
-                    "bytes": bytes, "duration_ms": duration_ms, "complete": complete,
+                    "bytes": bytes, "duration_ms": duration_ms, "complete": complete, "service": service,
                 });
-                if let (Some(json), Some(instance)) = (json.as_object_mut(), instance) {
-                    json.insert("node".into(), (*instance.node).into());
-                    json.insert("service".into(), (*instance.id).into());
+                if let Some(json) = json.as_object_mut() {
+                    if let Some(reason) = reason {
+                        json.insert("reason".into(), reason.into());
+                    }
+                    if let Some(instance) = instance {
+                        json.insert("node".into(), (*instance.node).into());
+                        json.insert("instance".into(), (*instance.id).into());
+                    }
                 }
                 json.to_string()
             }
             AccessLog::Text => {
                 let time = rfc3339(SystemTime::now());
                 let cut = if complete { "" } else { " cut" };
+                let service = service.unwrap_or("-");
                 let to = instance.map(|it| format!(" {} {}", it.node, it.id)).unwrap_or_default();
+                let why = reason.map(|reason| format!(" {reason:?}")).unwrap_or_default();
                 let (method, version, id) = (&self.method, self.version, self.id);
                 format!(
-                    "{time} {client} {method} {host} {path:?} {version:?} {status} {bytes} {duration_ms}ms {id}{cut}{to}"
+                    "{time} {client} {method} {host} {path:?} {version:?} {status} {bytes} {duration_ms}ms {id} {service}{cut}{to}{why}"
                 )
             }
         };
@@ -244,15 +274,10 @@ where
         let this = self.project();
         let answer = ready!(this.answer.poll(cx));
         let Some(mut record) = this.record.take() else { return Poll::Pending };
-        let mut answer = answer.unwrap_or_else(|error| {
-            let refused = Refused::from(error);
-            tell(&refused, record.id);
-            refused.answer(record.id)
-        });
+        let mut answer = answer.unwrap_or_else(|error| record.refuse(&Refused::from(error)));
         record.unserved = answer.extensions_mut().remove();
         if let Some(refused) = answer.extensions_mut().remove::<Arc<Refused>>() {
-            tell(&refused, record.id);
-            answer = refused.answer(record.id);
+            answer = record.refuse(&refused);
         }
         record.status = answer.status();
         record.served = answer.extensions_mut().remove();
@@ -261,16 +286,6 @@ where
             return Poll::Ready(Ok(answer));
         }
         Poll::Ready(Ok(answer.map(|body| Body::new(Watched { body, record }))))
-    }
-}
-
-/// Says why a request was not answered by an instance.
-fn tell(refused: &Refused, id: RequestId) {
-    match refused {
-        Refused::Failed(error) => {
-            tracing::debug!(target: "tricot", %id, status = %refused.status(), error = %error.chain(), "request failed");
-        }
-        refused => tracing::debug!(target: "tricot", %id, status = %refused.status(), "{refused}"),
     }
 }
 

@@ -228,8 +228,48 @@ async fn a_request_is_a_line_that_names_its_instance_only_to_those_who_look_for_
             (&line["status"], &line["bytes"], &line["complete"]),
             (&200.into(), &3.into(), &true.into())
         );
+        assert_eq!((&line["service"], line.get("reason")), (&"web".into(), None));
         assert_eq!(line.get("node").is_some(), names, "{line}");
+        assert_eq!(line.get("instance").map(|it| it == "web-1"), names.then_some(true), "{line}");
         assert_eq!(lines.iter().any(|line| line.contains("sending")), names);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_no_instance_answers_is_a_line_with_service_and_reason() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let gone = Site::start("gone").await.port();
+    consul.service("n1", "web", "web-1", gone, &[TAG]).await;
+    consul.service("n1", "sick", "sick-1", gone, &["tricot sick.example.com"]).await;
+    consul.check("n1", "sick-1", "sick", "critical").await;
+    for how in ["stdout", "json", "text"] {
+        let tricot = Tricot::start_with(&consul, &[("TRICOT_ACCESS_LOG", how)]).await;
+        let client = Client::lenient(tricot.https);
+        assert_eq!(client.status(HOST, "/failed").await, Some(502));
+        assert_eq!(client.status("sick.example.com", "/sick").await, Some(503));
+        assert_eq!(client.status("other.example.com", "/unknown").await, Some(404));
+        tricot.logs("/unknown").await;
+
+        let lines = tricot.log().all();
+        let line = |path: &str| lines.iter().find(|line| line.contains(path)).unwrap().as_str();
+        for (path, service, reason) in [
+            ("/failed", Some("web"), "refused"),
+            ("/sick", Some("sick"), "no instance of this site is in service"),
+            ("/unknown", None, "no site is served here"),
+        ] {
+            let line = line(path);
+            assert!(line.contains(reason), "{how}: {line}");
+            if how == "text" {
+                assert!(line.contains(&format!(" {} \"", service.unwrap_or("-"))), "{line}");
+            } else {
+                let line: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(
+                    (line["service"].as_str(), line.get("instance")),
+                    (service, None),
+                    "{how}: {line}"
+                );
+            }
+        }
     }
 }
 

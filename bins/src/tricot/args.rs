@@ -36,6 +36,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unknown;
 mod values;
 
 pub use secret::Secret;
@@ -131,7 +132,8 @@ struct Args {
     #[arg(long, value_name = "NAME", env = "TRICOT_NODE_NAME", value_parser = values::name, help_heading = "Consul")]
     node_name: Option<String>,
 
-    /// Where Consul's agent is: http://HOST:PORT, https://HOST:PORT or unix:///PATH
+    /// Where Consul's agent is: http://HOST:PORT, https://HOST:PORT or unix:///PATH; the port is 8500 for http and 8501 for
+    /// https unless given
     #[arg(long, value_name = "URL", env = "TRICOT_CONSUL_HOST", default_value = "http://127.0.0.1:8500")]
     #[arg(alias = "consul-addr", value_parser = values::consul, help_heading = "Consul")]
     consul_host: ConsulAddress,
@@ -277,10 +279,12 @@ struct Args {
     config_dump: Option<PathBuf>,
 
     /// How log lines look
-    #[arg(long, value_enum, default_value_t, help_heading = "Running")]
+    #[arg(long, value_name = "HOW", env = "TRICOT_LOG_FORMAT", value_enum, default_value_t)]
+    #[arg(help_heading = "Running")]
     log_format: LogFormat,
 
-    /// Check the arguments and variables, then exit: 0 if all is well, 2 if not. Asks nobody and opens no socket
+    /// Check the arguments, the variables and the files that they name, then exit: 0 if all is well, 2 if not. Asks nobody
+    /// and opens no socket
     #[arg(long, help_heading = "Running")]
     check: bool,
 }
@@ -342,6 +346,7 @@ struct Email(Option<Box<str>>);
 const AFTER_HELP: &str = "\
 Lengths of time have a unit: 500ms, 5s, 2m, 1h.
 A variable that is set but empty is as good as unset where there is no default, except for TRICOT_LETSENCRYPT_EMAIL.
+A variable that begins with TRICOT_ and is none of these is warned of, and refused by --check.
 
 Signals:
   TERM, INT  stop accepting, let requests end within --shutdown-grace, exit 0; a second one exits at once with 1

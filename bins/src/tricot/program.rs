@@ -6,6 +6,7 @@ use tokio::runtime::Builder;
 use tracing::Level;
 
 use super::args::Settings;
+use super::run::check;
 use super::run::run;
 use crate::limits;
 use crate::log;
@@ -26,13 +27,13 @@ pub fn main() -> ExitCode {
         }
     };
     let options = LogOptions::new("tricot").with_output(LogOutput::Stdout).with_level(Level::INFO);
-    log::start(&options.with_format(settings.log_format));
+    let options = options.with_format(settings.log_format);
+    log::start(&options);
     for warning in &settings.warnings {
         tracing::warn!(target: "tricot", "{warning}");
     }
     if settings.check {
-        println!("the arguments and variables are right");
-        return ExitCode::SUCCESS;
+        return checked(&settings, &options);
     }
     limits::raise_descriptors();
     let runtime = match Builder::new_current_thread().enable_all().max_blocking_threads(8).build() {
@@ -52,4 +53,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Ends with what there is to say about settings that are only to be checked.
+fn checked(settings: &Settings, options: &LogOptions) -> ExitCode {
+    if let Err(error) = check(settings) {
+        eprintln!("tricot: {error}");
+        return ExitCode::from(MISUSED);
+    }
+    // They were printed when logging was started.
+    if !log::problems(options).is_empty() {
+        return ExitCode::from(MISUSED);
+    }
+    println!("the arguments and variables are right");
+    ExitCode::SUCCESS
 }

@@ -178,6 +178,24 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     }
 }
 
+/// Makes what can be made without asking anybody, as a start does.
+///
+/// # Errors
+///
+/// What would keep it from starting.
+pub(super) fn check(settings: &Settings) -> Result<(), String> {
+    Consul::new(consul_config(settings)?).map_err(|error| log::chain(&error))?;
+    settings.acme.ca_cert.as_deref().map(trust).transpose()?;
+    let Some(dir) = &settings.acme.cache_dir else { return Ok(()) };
+    // It is made by a start if it is missing.
+    match dir.metadata() {
+        Ok(found) if !found.is_dir() => {
+            Err(format!("TRICOT_CERT_CACHE_DIR is {}: not a directory", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What all workers share.
 struct Parts {
     consul: Consul,
@@ -304,22 +322,22 @@ impl Parts {
 
     /// Reads what is not followed by itself again.
     fn reload(&self) {
-        if let Some(Token::File { path, .. }) = &self.token {
-            match Token::read(path) {
-                Ok(token) => {
-                    let token = meshlib_consul::Token::new(token.secret().expose().as_str());
-                    match self.consul.set_token(&token) {
-                        Ok(()) => {
-                            tracing::info!(target: "tricot", path = %path.display(), "token for Consul read again")
-                        }
-                        Err(error) => {
-                            tracing::error!(target: "tricot", %error, "the token for Consul stays as it is")
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(target: "tricot", %error, "the token for Consul stays as it is")
-                }
+        let Some(Token::File { path, .. }) = &self.token else {
+            tracing::info!(
+                target: "tricot",
+                "HUP: no file with a token for Consul is set; certificates and keys for Consul are followed without it"
+            );
+            return;
+        };
+        let read = Token::read(path).map_err(|error| log::chain(&error)).and_then(|token| {
+            let token = meshlib_consul::Token::new(token.secret().expose().as_str());
+            self.consul.set_token(&token).map_err(|error| log::chain(&error))
+        });
+        let path = path.display();
+        match read {
+            Ok(()) => tracing::info!(target: "tricot", %path, "HUP: token for Consul read again"),
+            Err(error) => {
+                tracing::error!(target: "tricot", %path, error, "HUP: the token for Consul stays as it is");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The command line, signals, and the end.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
+use meshlib::test_util::TestCa;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
@@ -98,10 +100,78 @@ fn a_check_starts_nothing() {
 }
 
 #[test]
+fn a_check_reads_the_files_that_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, bad, good) = (dir.path().join("none"), dir.path().join("bad"), dir.path().join("good"));
+    std::fs::write(&bad, "no certificate").unwrap();
+    std::fs::write(&good, TestCa::new().pem()).unwrap();
+    let check = |variables: &[(&str, &Path)]| {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, path)| (*name, path.to_str().unwrap())).collect();
+        let output = run(&["--check", "--consul-host=https://127.0.0.1:1"], &variables);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+
+    for path in [&missing, &bad] {
+        for variable in ["TRICOT_ACME_CA_CERT", "TRICOT_CONSUL_CA_CERT"] {
+            let (status, text) = check(&[(variable, path)]);
+            assert_eq!(status, Some(2), "{variable}: {text}");
+            assert!(text.contains(path.to_str().unwrap()), "{variable}: {text}");
+        }
+    }
+    let (status, text) = check(&[("TRICOT_CERT_CACHE_DIR", &bad)]);
+    assert!(status == Some(2) && text.contains("TRICOT_CERT_CACHE_DIR"), "{text}");
+    let all = [("TRICOT_ACME_CA_CERT", &*good), ("TRICOT_CONSUL_CA_CERT", &*good)];
+    assert_eq!(check(&all), (Some(0), String::new()));
+}
+
+#[test]
+fn what_has_no_effect_does_not_pass_a_check() {
+    for (variable, value, text) in [
+        ("TRICOT_METRIC_BIND_ADDR", "127.0.0.1:1", "is TRICOT_METRICS_BIND_ADDR meant?"),
+        ("RUST_LOG", "tricot=inf", "RUST_LOG: \"tricot=inf\" is ignored"),
+        ("RUST_LOG", "tricot==x,,", "RUST_LOG: \"tricot==x\" is ignored"),
+    ] {
+        let output = run(&["--check"], &[(variable, value)]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
+        assert_eq!(stderr.matches(text).count(), 1, "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_effect_is_said_at_the_start_and_the_log_goes_on() {
+    let nobody = ([127, 0, 0, 1], 1).into();
+    let mut with = command(nobody);
+    with.env("TRICOT_METRIC_BIND_ADDR", "127.0.0.1:1").env("RUST_LOG", "tricot=inf");
+    let tricot = Tricot::spawn(&mut with);
+
+    tricot.logs("TRICOT_METRIC_BIND_ADDR is no variable of tricot").await;
+    tricot.stderr().wait_for("the bad directive", |line| line.contains("tricot=inf"));
+}
+
+#[tokio::test]
+async fn a_hup_says_what_it_was_good_for() {
+    let nobody = ([127, 0, 0, 1], 1).into();
+    let tricot = Tricot::spawn(&mut command(nobody));
+
+    tricot.signal(Signal::HUP);
+
+    tricot.logs("HUP: no file with a token for Consul is set").await;
+}
+
+#[test]
+fn the_form_of_the_log_has_a_variable() {
+    let output = run(&["--check"], &[("TRICOT_LOG_FORMAT", "json"), ("TRICOT_CONSUL_KV_PREFIX", "edge")]);
+
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with(r#"{"timestamp":"#), "{output:?}");
+}
+
+#[test]
 fn what_is_wrong_is_named_and_the_status_is_2() {
     for (variable, value) in [
         ("TRICOT_LETSENCRYPT_EMAIL", "no address"),
-        ("TRICOT_CONSUL_HOST", "ftp://there"),
+        ("TRICOT_CONSUL_HOST", "http://127.0.0.1:8500/v1"),
         ("TRICOT_CONSUL_CLIENT_CERT", "cert.pem"),
         ("TRICOT_HTTP_BIND_ADDR", "nowhere"),
         ("TRICOT_HTTPS_BIND_ADDR", "127.0.0.1"),

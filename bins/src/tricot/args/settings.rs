@@ -24,6 +24,7 @@ use super::PathMatch;
 use super::secret::Secret;
 use super::token;
 use super::token::Token;
+use super::unknown;
 use super::values::AcmeDirectory;
 use super::values::Challenge;
 use super::values::ConsulAddress;
@@ -51,7 +52,7 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// Where the rules are written as JSON when they change.
     pub config_dump: Option<PathBuf>,
-    /// How log lines look.
+    /// How log lines look. Default: for people.
     pub log_format: LogFormat,
     /// Whether to end now, with everything found right.
     pub check: bool,
@@ -185,7 +186,13 @@ impl Settings {
     ///
     /// As of [`parse`](Self::parse).
     pub fn parse_from(args: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
-        Self::parse_with(Args::command(), args, |name| env::var_os(name))
+        let mut settings = Self::parse_with(Args::command(), args, |name| env::var_os(name))?;
+        let unknown = unknown::variables(env::vars_os().map(|(name, _)| name));
+        if settings.check && !unknown.is_empty() {
+            return Err(Args::command().error(ErrorKind::ValueValidation, unknown.join("\n")));
+        }
+        settings.warnings.extend(unknown);
+        Ok(settings)
     }
 
     /// The same with other variables, as far as the command does not know them itself.

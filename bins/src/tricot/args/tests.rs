@@ -221,6 +221,7 @@ fn each_variable_belongs_to_its_argument() {
         ("TRICOT_PROXY_PROTOCOL", ""),
         ("TRICOT_SHUTDOWN_GRACE", "30s"),
         ("TRICOT_ACCESS_LOG", "stdout"),
+        ("TRICOT_LOG_FORMAT", "text"),
         ("TRICOT_CONNECT_TIMEOUT", "5s"),
         ("TRICOT_RESPONSE_TIMEOUT", "0"),
         ("TRICOT_IDLE_TIMEOUT", "90s"),
@@ -264,6 +265,10 @@ fn what_is_wrong_is_named_with_its_variable() {
         (
             &["--consul-host=127.0.0.1"],
             "invalid value '127.0.0.1' for '--consul-host <URL>': http://HOST:PORT, https://HOST:PORT or unix:///PATH is wanted",
+        ),
+        (
+            &["--consul-host=http://127.0.0.1:8500/v1"],
+            "invalid value 'http://127.0.0.1:8500/v1' for '--consul-host <URL>': http://HOST:PORT or https://HOST:PORT is wanted without \"/v1\" at its end",
         ),
         (
             &["--enable-compression=maybe"],
@@ -435,7 +440,7 @@ fn an_empty_variable_without_default_is_unset() {
         assert!(left.iter().all(|arg| arg.get_id() != unset), "{unset}");
     }
     let untouched = without_empty(Args::command(), |_| false);
-    assert_eq!(untouched.get_arguments().filter(|arg| arg.get_env().is_some()).count(), 40);
+    assert_eq!(untouched.get_arguments().filter(|arg| arg.get_env().is_some()).count(), 41);
 }
 
 #[test]

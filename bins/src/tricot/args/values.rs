@@ -15,7 +15,7 @@ use crate::units::duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsulAddress {
-    /// At a URL, without a slash at its end; paths of the API come after it.
+    /// At a URL without a path and a query.
     Url(Uri),
     /// At a socket in the file system.
     Unix(PathBuf),
@@ -108,13 +108,17 @@ pub(super) fn email(text: &str) -> Result<Option<Box<str>>, String> {
 /// A URL of Consul, or a socket.
 pub(super) fn consul(text: &str) -> Result<ConsulAddress, String> {
     let wrong = || Err("http://HOST:PORT, https://HOST:PORT or unix:///PATH is wanted".to_owned());
+    let extra = |what: &str| Err(format!("http://HOST:PORT or https://HOST:PORT is wanted without {what}"));
     let text = text.trim();
     if let Some(path) = text.strip_prefix("unix://") {
         return if path.starts_with('/') { Ok(ConsulAddress::Unix(path.into())) } else { wrong() };
     }
     match url(text.trim_end_matches('/'), &["http", "https"]) {
-        Some(url) if url.query().is_none() => Ok(ConsulAddress::Url(url)),
-        _ => wrong(),
+        None => wrong(),
+        // Every request would be answered with 404, as if Consul were empty.
+        Some(url) if url.path() != "/" => extra(&format!("{:?} at its end", url.path())),
+        Some(url) if url.query().is_some() => extra("a query"),
+        Some(url) => Ok(ConsulAddress::Url(url)),
     }
 }
 
@@ -272,7 +276,7 @@ mod tests {
         for (text, url, tls) in [
             ("http://127.0.0.1:8500", "http://127.0.0.1:8500/", false),
             ("https://consul:8501//", "https://consul:8501/", true),
-            ("http://[::1]:8500/consul/", "http://[::1]:8500/consul", false),
+            ("http://[::1]", "http://[::1]/", false),
         ] {
             let address = consul(text).unwrap();
             assert_eq!(address, ConsulAddress::Url(url.parse().unwrap()), "{text}");
@@ -287,6 +291,8 @@ mod tests {
             "http:///x",
             "unix://consul",
             "http://a?b=c",
+            "http://127.0.0.1:8500/v1",
+            "https://[::1]:8500/consul/",
             "http://a b",
         ] {
             assert!(consul(text).is_err(), "{text}");

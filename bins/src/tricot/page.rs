@@ -5,6 +5,7 @@ use std::fmt;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
+use http::header::ALLOW;
 use http::header::CONTENT_TYPE;
 use http::header::RETRY_AFTER;
 use meshlib::Error;
@@ -63,6 +64,11 @@ impl Refused {
         match self {
             Self::NotReady => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::NoneUsable => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5"))),
+            // RFC 9110 section 15.5.6. Whatever else there is is passed on as well; the instance has the last word.
+            Self::Method => {
+                let passed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+                headers.insert(ALLOW, passed);
+            }
             _ => {}
         }
         answer

@@ -204,13 +204,15 @@ async fn methods_for_proxies_are_refused() {
     let Some(served) = serving(page("", "one"), &[TAG], &[]).await else { return };
     let ask = async |line: &str| {
         let request = format!("{line} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
-        served.client.send(HOST, &request).await.unwrap().status
+        let answer = served.client.send(HOST, &request).await.unwrap();
+        (answer.status, answer.field("allow").unwrap_or_default().to_owned())
     };
 
-    assert_eq!(ask("TRACE /").await, 405);
-    assert_eq!(ask(&format!("CONNECT {HOST}:443")).await, 405);
+    let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    assert_eq!(ask("TRACE /").await, (405, allowed.into()));
+    assert_eq!(ask(&format!("CONNECT {HOST}:443")).await, (405, allowed.into()));
     assert_eq!(served.site.count(), 0);
-    assert_eq!(ask("PROPFIND /").await, 200);
+    assert_eq!(ask("PROPFIND /").await, (200, String::new()));
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ fn usable<'t>(
 fn redirected(redirect: &Redirect, target: Option<&PathAndQuery>) -> Response<Body> {
     let rest = target.map_or("/", PathAndQuery::as_str);
     let rest = rest.strip_prefix(&*redirect.from_path).unwrap_or(rest);
-    let mut location = format!("https://{}{}", redirect.to_host, redirect.to_path);
+    let mut location = format!("https://{}", redirect.target());
     if !rest.starts_with(['/', '?']) && !rest.is_empty() && !location.ends_with('/') {
         location.push('/');
     }

@@ -120,7 +120,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         AcceptProxyHeaderLayer::new(move |peer| networks.iter().any(|network| network.contains(&peer)))
     });
     let public = settings.listen.https_public_port.or_else(|| sockets.https.first().map(|it| it.addr.port()));
-    let plain = ToHttps::new(public.unwrap_or(443), parts.metrics.redirects.clone());
+    let public = public.unwrap_or(443);
+    let plain = ToHttps::new(public, parts.metrics.redirects.clone());
     for Bound { addr, sockets } in sockets.http {
         tracing::info!(target: "tricot", %addr, "listening for HTTP");
         for (jobs, socket) in jobs.iter_mut().zip(sockets) {
@@ -146,7 +147,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let (own_tx, own) = watch::channel(parts.spreading(&settings).own);
     let node = settings.consul.node_name.as_deref().map(Arc::from);
     tasks.spawn(discovery::follow_own(parts.consul.clone(), node, own_tx));
-    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, clients));
+    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, public, clients));
     tasks.spawn(discovery.run());
     tasks.spawn(deciding.run());
     // Locks of orders are given back before the program ends.
@@ -298,7 +299,7 @@ impl Parts {
         Spreading { balancing: settings.proxy.balancing, own }
     }
 
-    fn discovery(&self, settings: &Settings, clients: Vec<Client>) -> For {
+    fn discovery(&self, settings: &Settings, public_port: u16, clients: Vec<Client>) -> For {
         let statuses = match settings.proxy.health {
             Health::Passing => vec![Status::Passing],
             Health::PassingAndWarning => vec![Status::Passing, Status::Warning],
@@ -309,6 +310,7 @@ impl Parts {
         };
         let ask = settings.acme.ask.clone();
         let builder = Builder::new(self.spreading(settings), statuses, paths, ask, self.metrics.clone());
+        let builder = builder.with_public_port(public_port);
         For {
             builder,
             current: Arc::clone(&self.current),

@@ -53,6 +53,8 @@ pub(super) struct Builder {
     statuses: Vec<Status>,
     paths: Paths,
     ask: Option<Uri>,
+    /// The port of HTTPS as clients see it.
+    public_port: u16,
     metrics: Metrics,
     known: HashMap<Key, Arc<Known>>,
     groups: HashMap<GroupKey, Arc<Group>>,
@@ -74,6 +76,9 @@ struct Members {
 /// By what an instance is known again.
 type Key = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
 
+/// The port that URLs of HTTPS do not name, RFC 9110 section 4.2.2.
+const HTTPS: u16 = 443;
+
 /// More problems than these are forgotten, and told again.
 const MAX_TOLD: usize = 10_000;
 
@@ -86,7 +91,14 @@ impl Builder {
         metrics: Metrics,
     ) -> Self {
         let (known, groups, told) = (HashMap::new(), HashMap::new(), HashSet::new());
-        Self { spreading, statuses, paths, ask, metrics, known, groups, told }
+        let public_port = HTTPS;
+        Self { spreading, statuses, paths, ask, public_port, metrics, known, groups, told }
+    }
+
+    /// Redirects without a port lead to this one of their hosts. Default: 443.
+    pub(super) fn with_public_port(mut self, port: u16) -> Self {
+        self.public_port = port;
+        self
     }
 
     /// Groups are made anew for a proxy that is elsewhere.
@@ -149,14 +161,19 @@ impl Builder {
         }
         self.known = known;
         self.groups.retain(|key, _| members.contains_key(key));
-        for redirect in redirects {
+        for mut redirect in redirects {
+            // As on the port for HTTP: whoever has come here is to find the way on.
+            redirect.to_port =
+                Some(redirect.to_port.unwrap_or(self.public_port)).filter(|port| *port != HTTPS);
             let from = redirect.from_host.as_str();
             if redirect.from_host.is_public_name() {
                 routes.names.insert(from.to_owned());
             }
             routes.lines.insert(format!(
-                "{from}{} redirects to {}{} ({})",
-                redirect.from_path, redirect.to_host, redirect.to_path, redirect.status
+                "{from}{} redirects to {} ({})",
+                redirect.from_path,
+                redirect.target(),
+                redirect.status
             ));
             // Before the groups, so that of two rules for the same place the redirect is the one.
             let (host, path) = (Host::exact(from), redirect.from_path.clone());

@@ -1,12 +1,12 @@
 //! What the tags of a service's instance say.
 //!
 //! ```text
-//! tricot HOST[/PATH] [PRIORITY]                          requests for HOST come here, over plain HTTP
-//! tricot-https HOST[/PATH] [PRIORITY]                    the same, the instance speaks TLS
-//! tricot-add-header NAME VALUE                           a header of every answer
-//! tricot-add-redirect HOST[/PATH] HOST[/PATH] [STATUS]   requests for the first are sent to the second
-//! tricot-on-demand-tls-ask URL                           who is asked before a certificate is ordered for a wildcard
-//! tricot-site-lb, tricot-global-lb                       how far requests are spread
+//! tricot HOST[/PATH] [PRIORITY]                                 requests for HOST come here, over plain HTTP
+//! tricot-https HOST[/PATH] [PRIORITY]                           the same, the instance speaks TLS
+//! tricot-add-header NAME VALUE                                  a header of every answer
+//! tricot-add-redirect HOST[/PATH] HOST[:PORT][/PATH] [STATUS]   requests for the first are sent to the second
+//! tricot-on-demand-tls-ask URL                                  who is asked before a certificate is ordered for a wildcard
+//! tricot-site-lb, tricot-global-lb                              how far requests are spread
 //! ```
 //!
 //! Words are separated by blanks. HOST is a name, `*`, `*.name`, or a name with `*`, `?` and `[ab]` in it.

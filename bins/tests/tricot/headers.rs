@@ -116,7 +116,8 @@ async fn a_redirect_of_a_tag_keeps_the_rest_of_the_path_and_the_query() {
         "tricot-add-redirect odd.example.com www.example.com/x 999",
         "tricot-add-redirect kept.example.com www.example.com 308",
     ];
-    let Some(served) = serving(page("", "one"), &tags, &[]).await else { return };
+    let public = [("TRICOT_HTTPS_PUBLIC_PORT", "443")];
+    let Some(served) = serving(page("", "one"), &tags, &public).await else { return };
     let ask = async |host: &str, path: &str| {
         let answer = served.client.get(host, path).await.unwrap();
         (answer.status, answer.field("location").unwrap_or_default().to_owned())
@@ -133,6 +134,28 @@ async fn a_redirect_of_a_tag_keeps_the_rest_of_the_path_and_the_query() {
     assert_eq!(ask("odd.example.com", "/y").await, (302, "https://www.example.com/x/y".into()));
     assert_eq!(ask("kept.example.com", "/y").await, (308, "https://www.example.com/y".into()));
     assert_eq!(served.site.count(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_of_a_tag_leads_to_its_port_or_to_the_public_one() {
+    let tags = [
+        TAG,
+        "tricot-add-redirect none.example.com www.example.com/b",
+        "tricot-add-redirect own.example.com www.example.com:4443/b",
+        "tricot-add-redirect usual.example.com www.example.com:443",
+        "tricot-add-redirect same.example.com same.example.com:4443",
+    ];
+    let public = [("TRICOT_HTTPS_PUBLIC_PORT", "8443")];
+    let Some(served) = serving(page("", "one"), &tags, &public).await else { return };
+    let ask = async |host: &str| {
+        let answer = served.client.get(host, "/x?y").await.unwrap();
+        answer.field("location").unwrap_or_default().to_owned()
+    };
+
+    assert_eq!(ask("none.example.com").await, "https://www.example.com:8443/b/x?y");
+    assert_eq!(ask("own.example.com").await, "https://www.example.com:4443/b/x?y");
+    assert_eq!(ask("usual.example.com").await, "https://www.example.com/x?y");
+    assert_eq!(ask("same.example.com").await, "https://same.example.com:4443/x?y");
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ pub(super) fn is_of_host(c: char) -> bool {
 }
 
 /// The host and the port, if there is one; it may be empty, as in `host:`.
-fn without_port(text: &str) -> Option<(&str, &str)> {
+pub(super) fn without_port(text: &str) -> Option<(&str, &str)> {
     let (host, port) = text.rsplit_once(':')?;
     let is_port = port.bytes().all(|b| b.is_ascii_digit());
     // Otherwise the colon is part of an address of IPv6.

@@ -58,6 +58,12 @@ pub enum TagError {
     /// The redirect has no target.
     #[error("the host to redirect to is missing")]
     NoTarget,
+    /// The port to redirect to is none.
+    #[error("{port:?} is no port to redirect to, which is a number from 1 to 65535")]
+    Port {
+        /// What is given.
+        port: Box<str>,
+    },
     /// The redirect leads to itself.
     #[error("the redirect leads to where it comes from")]
     RedirectLoop,

@@ -1,10 +1,13 @@
 //! Requests that are sent elsewhere.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
 use super::frontend::host_and_path;
 use super::host::Host;
 use super::host::HostPattern;
+use super::host::without_port;
 use super::nothing_more;
 use super::problem::TagError;
 use super::problem::TagWarning;
@@ -23,10 +26,20 @@ pub struct Redirect {
     pub from_path: Box<str>,
     /// Where they are sent.
     pub to_host: Host,
+    /// The port there; `None` for the one at which clients see this proxy.
+    pub to_port: Option<u16>,
     /// What replaces [`from_path`](Self::from_path); empty for nothing.
     pub to_path: Box<str>,
     /// 301, 302, 303, 307 or 308. Default 302.
     pub status: StatusCode,
+}
+
+impl Redirect {
+    /// Where requests are sent: `host[:port][path]`.
+    pub fn target(&self) -> String {
+        let port = self.to_port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}{}", self.to_host, self.to_path)
+    }
 }
 
 pub(super) fn parse(rest: &str, warnings: &mut Vec<TagWarning>) -> Result<Redirect, TagError> {
@@ -36,9 +49,10 @@ pub(super) fn parse(rest: &str, warnings: &mut Vec<TagWarning>) -> Result<Redire
     if to.is_empty() {
         return Err(TagError::NoTarget);
     }
-    let (to_host, to_path) = one_host(to, warnings)?;
-    // The target would be under the source again.
-    if from_host == to_host && to_path.starts_with(&*from_path) {
+    let (to, to_port) = target(to)?;
+    let (to_host, to_path) = one_host(&to, warnings)?;
+    // The target would be under the source again. With a port it is another server's, as far as can be known here.
+    if from_host == to_host && to_port.is_none() && to_path.starts_with(&*from_path) {
         return Err(TagError::RedirectLoop);
     }
     let (text, rest) = word(rest);
@@ -54,7 +68,20 @@ pub(super) fn parse(rest: &str, warnings: &mut Vec<TagWarning>) -> Result<Redire
         }
     };
     nothing_more(rest, warnings);
-    Ok(Redirect { from_host, from_path, to_host, to_path, status })
+    Ok(Redirect { from_host, from_path, to_host, to_port, to_path, status })
+}
+
+/// Takes the port out of a target, if it has one.
+fn target(place: &str) -> Result<(Cow<'_, str>, Option<u16>), TagError> {
+    let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    // What has two slashes after its colon is a URL, which is refused as such.
+    let Some((host, port)) = without_port(host).filter(|_| !path.starts_with("//")) else {
+        return Ok((place.into(), None));
+    };
+    match port.parse() {
+        Ok(0) | Err(_) => Err(TagError::Port { port: shown(port) }),
+        Ok(port) => Ok((format!("{host}{path}").into(), Some(port))),
+    }
 }
 
 fn one_host(place: &str, warnings: &mut Vec<TagWarning>) -> Result<(Host, Box<str>), TagError> {

@@ -118,6 +118,19 @@ fn what_cannot_be_read_says_why() {
         ("tricot-add-redirect a *", "a redirect needs one host on either side, and \"*\" is a pattern"),
         ("tricot-add-redirect a.b a.b/c", "the redirect leads to where it comes from"),
         ("tricot-add-redirect a.b/c A.b/c/d 301", "the redirect leads to where it comes from"),
+        (
+            "tricot-add-redirect a.b c.d:0",
+            "\"0\" is no port to redirect to, which is a number from 1 to 65535",
+        ),
+        (
+            "tricot-add-redirect a.b c.d:65536/x",
+            "\"65536\" is no port to redirect to, which is a number from 1 to 65535",
+        ),
+        ("tricot-add-redirect a.b c.d:", "\"\" is no port to redirect to, which is a number from 1 to 65535"),
+        (
+            "tricot-add-redirect a.b https://c.d:8443/x",
+            "a host is wanted without https://, such as app.example.com",
+        ),
         ("tricot-on-demand-tls-ask", "a URL is wanted that begins with http:// or https://"),
         ("tricot-on-demand-tls-ask /check", "a URL is wanted that begins with http:// or https://"),
         ("tricot-on-demand-tls-ask a.b:80/check", "a URL is wanted that begins with http:// or https://"),
@@ -223,6 +236,31 @@ fn redirects_have_two_places_and_a_status() {
         assert_eq!(warnings, []);
     }
     assert!(matches!(read("tricot-add-redirect a.b/c a.b/d").0, Tag::Redirect(_)));
+}
+
+#[test]
+fn the_target_of_a_redirect_may_have_a_port() {
+    for (target, host, port, path) in [
+        ("c.d", "c.d", None, ""),
+        ("c.d:8443", "c.d", Some(8443), ""),
+        ("c.d:443/x:1", "c.d", Some(443), "/x:1"),
+        ("[::1]:8443/", "[::1]", Some(8443), ""),
+        ("[::1]", "[::1]", None, ""),
+        // The source itself, but at another server.
+        ("a.b:8443", "a.b", Some(8443), ""),
+    ] {
+        let (Tag::Redirect(redirect), warnings) = read(&format!("tricot-add-redirect a.b {target}")) else {
+            panic!("{target}")
+        };
+
+        assert_eq!((redirect.to_host.as_str(), &*redirect.to_path), (host, path), "{target}");
+        assert_eq!(redirect.to_port, port, "{target}");
+        assert_eq!(warnings, [], "{target}");
+    }
+    assert_eq!(
+        warned("tricot-add-redirect a.b:1 c.d"),
+        ["port \"1\" of host \"a.b\" is left out: the proxy listens where it listens"]
+    );
 }
 
 #[test]

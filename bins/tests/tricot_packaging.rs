@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -60,6 +61,44 @@ fn every_metric_that_is_named_is_in_the_source() {
     for named in words(&read("docs/tricot.md"), "tricot_", is_of_name) {
         assert!(source.contains(&format!("\"{named}\"")), "{named}");
     }
+}
+
+/// `try` with the program under test.
+fn try_it(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(project().join("bins/packaging/tricot/try"));
+    command.args(args).env("TRICOT", env!("CARGO_BIN_EXE_tricot"));
+    let output = command.output().unwrap_or_else(|error| panic!("try: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a_trial_says_how_it_is_used() {
+    for (args, status) in [(&["--help"][..], 0), (&["--what"], 2), (&["--ports", "80"], 2), (&["a", "b"], 2)]
+    {
+        let (code, text) = try_it(args);
+
+        assert_eq!(code, Some(status), "{args:?}: {text}");
+        assert!(text.contains("usage: try"), "{text}");
+    }
+}
+
+#[test]
+fn a_trial_starts_nothing_beside_a_port_that_is_taken() {
+    for tool in ["bash", "curl", "openssl", "python3"] {
+        if Command::new(tool).arg("--help").output().is_err() {
+            eprintln!("skipped: no {tool} on PATH");
+            return;
+        }
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+
+    let (code, text) = try_it(&["--ports", &port]);
+
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("port {port} (consul) cannot be used")), "{text}");
+    assert!(text.contains("--ports") && !text.contains("starting"), "{text}");
 }
 
 #[test]

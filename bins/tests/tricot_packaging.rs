@@ -6,10 +6,11 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "docs/tricot.md",
     "README.md",
     "bins/packaging/tricot/Dockerfile",
+    "bins/packaging/tricot/tricot.env",
     "bins/packaging/tricot/tricot.service",
     "bins/packaging/tricot/tricot-http.socket",
     "bins/packaging/tricot/tricot-https.socket",
@@ -99,6 +100,21 @@ fn a_trial_starts_nothing_beside_a_port_that_is_taken() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&format!("port {port} (consul) cannot be used")), "{text}");
     assert!(text.contains("--ports") && !text.contains("starting"), "{text}");
+}
+
+/// Comments that begin with the name of a variable are settings, too.
+#[test]
+fn the_sample_of_settings_passes_a_check() {
+    let sample = read("bins/packaging/tricot/tricot.env");
+    let is_setting = |line: &&str| line.split_once('=').is_some_and(|(name, _)| !name.contains(' '));
+    let all = sample.lines().map(|line| line.trim_start_matches('#')).filter(is_setting);
+    let variables: Vec<_> = all.filter_map(|line| line.split_once('=')).collect();
+    assert!(variables.len() > 5, "{variables:?}");
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tricot"));
+    let output = command.arg("--check").env_clear().envs(variables).output().unwrap();
+
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use http::uri::PathAndQuery;
 use http_body::Body as _;
 use http_body::Frame;
 use http_body::SizeHint;
+use hyper::ext::Protocol;
 use meshlib::Error;
 use meshlib::http::Accepted;
 use meshlib::http::Body;
@@ -76,7 +77,9 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let record = Record::new(&request, Arc::clone(&self.shared));
         tracing::trace!(target: "tricot", id = %record.id, headers = ?super::masked(request.headers()), "request as it came");
-        Answer { answer: self.inner.call(request), record: Some(Box::new(record)) }
+        // Before anything else looks at it: a tunnel to anywhere would be found malformed, which it is not.
+        let answer = (!is_for_proxies(&request)).then(|| self.inner.call(request));
+        Answer { answer, record: Some(Box::new(record)) }
     }
 }
 
@@ -251,6 +254,12 @@ impl Record {
     }
 }
 
+/// Whether a method speaks to proxies themselves: TRACE, and CONNECT other than for a protocol inside HTTP/2 (RFC 8441).
+fn is_for_proxies(request: &Request<Body>) -> bool {
+    let tunnels = request.extensions().get::<Protocol>().is_some();
+    *request.method() == Method::TRACE || (*request.method() == Method::CONNECT && !tunnels)
+}
+
 /// A moment in RFC 3339, in UTC. Times that have no such form have none.
 fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
@@ -259,8 +268,9 @@ fn rfc3339(at: SystemTime) -> String {
 /// The answer, with its record on the way to its end.
 #[pin_project]
 pub(super) struct Answer<F> {
+    /// Nothing for a request that is not passed on.
     #[pin]
-    answer: F,
+    answer: Option<F>,
     record: Option<Box<Record>>,
 }
 
@@ -272,9 +282,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = ready!(this.answer.poll(cx));
+        let answer = match this.answer.as_pin_mut() {
+            Some(answer) => Some(ready!(answer.poll(cx))),
+            None => None,
+        };
         let Some(mut record) = this.record.take() else { return Poll::Pending };
-        let mut answer = answer.unwrap_or_else(|error| record.refuse(&Refused::from(error)));
+        let mut answer = match answer {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => record.refuse(&Refused::from(error)),
+            None => record.refuse(&Refused::Method),
+        };
         record.unserved = answer.extensions_mut().remove();
         if let Some(refused) = answer.extensions_mut().remove::<Arc<Refused>>() {
             answer = record.refuse(&refused);

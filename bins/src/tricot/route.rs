@@ -10,12 +10,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 use http::HeaderValue;
-use http::Method;
 use http::Request;
 use http::Response;
 use http::header::LOCATION;
 use http::uri::PathAndQuery;
-use hyper::ext::Protocol;
 use meshlib::Error;
 use meshlib::balance::Replay;
 use meshlib::http::Accepted;
@@ -109,10 +107,6 @@ impl Route {
 
 impl Shared {
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Unanswered> {
-        let tunnels = request.extensions().get::<Protocol>().is_some();
-        if *request.method() == Method::TRACE || (*request.method() == Method::CONNECT && !tunnels) {
-            return Err(Refused::Method.into());
-        }
         let routes = self.current.wait().await.ok_or(Refused::NotReady)?;
         let host = host::of(&request).unwrap_or_default();
         let shown = request.extensions().get::<Accepted>().and_then(|it| it.session().server_name.clone());

@@ -45,6 +45,8 @@ pub struct ConsulOptions {
     pub tls: Option<ConsulTls>,
     /// The token that every request of the helpers carries. Default: none.
     pub token: Option<String>,
+    /// Whether it keeps its state on disk, and so over a restart. Default false.
+    pub on_disk: bool,
 }
 
 /// The files of an agent that speaks TLS, in PEM.
@@ -63,7 +65,14 @@ pub struct ConsulTls {
 
 impl Default for ConsulOptions {
     fn default() -> Self {
-        Self { node: "edge1".into(), node_meta: Vec::new(), config: None, tls: None, token: None }
+        Self {
+            node: "edge1".into(),
+            node_meta: Vec::new(),
+            config: None,
+            tls: None,
+            token: None,
+            on_disk: false,
+        }
     }
 }
 
@@ -86,6 +95,13 @@ impl ConsulOptions {
     #[must_use]
     pub fn with_config(mut self, json: impl Into<String>) -> Self {
         self.config = Some(json.into());
+        self
+    }
+
+    /// Keeps the state on disk.
+    #[must_use]
+    pub fn with_disk(mut self) -> Self {
+        self.on_disk = true;
         self
     }
 
@@ -120,7 +136,8 @@ impl ConsulOptions {
 
 /// A Consul agent that runs until this is dropped.
 ///
-/// It keeps everything in memory, so that a restart forgets all, unless it is one of a [`cluster`](Self::cluster).
+/// It keeps everything in memory, so that a restart forgets all, unless it was [told to keep it on
+/// disk](ConsulOptions::with_disk) or is one of a [`cluster`](Self::cluster).
 ///
 /// # Examples
 ///
@@ -358,19 +375,23 @@ impl Consul {
         let [http, serf, server, https] = ports;
         let https = options.tls.as_ref().map(|_| https);
         let mut config = config(options, [http, serf, server], https, &dir.0);
-        if let Some(next) = next {
+        let on_disk = options.on_disk || next.is_some();
+        if on_disk {
             let data = dir.0.join("data");
             let _ = write!(
                 config,
-                r#", "server": true, "bootstrap_expect": 3, "data_dir": "{}", "retry_join": ["127.0.0.1:{next}"],
-                    "retry_interval": "1s", "performance": {{"raft_multiplier": 1}}"#,
+                r#", "server": true, "bootstrap_expect": {}, "data_dir": "{}", "performance": {{"raft_multiplier": 1}}"#,
+                if next.is_some() { 3 } else { 1 },
                 data.display()
             );
+        }
+        if let Some(next) = next {
+            let _ = write!(config, r#", "retry_join": ["127.0.0.1:{next}"], "retry_interval": "1s""#);
         }
         write_file(&dir.0.join("agent.json"), &format!("{{{config}}}"));
         write_file(&dir.0.join("more.json"), options.config.as_deref().unwrap_or("{}"));
         let mut arguments: Vec<String> = vec!["agent".into()];
-        if next.is_none() {
+        if !on_disk {
             arguments.push("-dev".into());
         }
         arguments.extend(["agent.json", "more.json"].map(|file| format!("-config-file={file}")));
@@ -493,6 +514,20 @@ mod tests {
         consul.restart().await;
 
         assert!(!consul.get("/v1/catalog/services").await.body.contains("web"));
+    }
+
+    #[tokio::test]
+    async fn what_is_on_disk_is_there_after_a_restart() {
+        let options = ConsulOptions::default().with_disk();
+        let Some(mut consul) = or_skip(Consul::start(options).await) else { return };
+        consul.service("n2", "web", "web-1", 8080, &[]).await;
+
+        consul.restart().await;
+
+        let deadline = Instant::now() + READY;
+        while !consul.get("/v1/catalog/services").await.body.contains("web") {
+            assert!(Instant::now() < deadline, "it has forgotten");
+        }
     }
 
     #[tokio::test]

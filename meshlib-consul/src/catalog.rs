@@ -97,7 +97,9 @@ impl Consul {
     ///
     /// The first item comes when all of them are known, or after 5 s with those that are. Each further one follows a
     /// change of any. Its map is shared with the last one: reading costs nothing, and who keeps no item costs no copy.
-    /// Services are followed as their tags become of interest, and dropped as they cease to be or vanish. If everything
+    /// Services are followed as their tags become of interest, and dropped as they cease to be or vanish. While Consul is
+    /// not well, and until it has been for 10 s, nothing is dropped, neither services nor instances, states that get worse
+    /// and tags that go are not believed, and whatever is new comes at once. If everything
     /// vanishes at once what was known is kept, and [`Services::is_suspicious_empty`] says so; likewise if nothing is shown
     /// from the beginning on, which is not complete then.
     ///
@@ -359,8 +361,16 @@ impl Following {
                     }
                 }
             }
-            self.again = None;
-            self.follow(&names);
+            let waits = self.again.take().is_some();
+            // Until then names that are lost are followed on, and each keeps what was known of it.
+            let doubted = self.consul.shared.doubt.until(Instant::now());
+            let kept = self.follow(&names, doubted);
+            if kept > 0 && !waits {
+                tracing::warn!(
+                    services = kept,
+                    "services have vanished while consul was not well; they stay until it has been well for a while"
+                );
+            }
             self.believed = Some(names);
         }
         if self.told.is_none() && (self.believed.is_some() || self.catalog.is_some()) {
@@ -368,12 +378,16 @@ impl Following {
         }
     }
 
-    /// Follows what is wanted now and nothing else.
-    fn follow(&mut self, names: &ServiceTags) {
+    /// Follows what is wanted now, and nothing else unless losses are doubted. Says how many are followed for that.
+    fn follow(&mut self, names: &ServiceTags, doubted: Option<Instant>) -> usize {
         let wanted: HashSet<_> =
             names.iter().filter(|(name, tags)| (self.wanted)(name, tags)).map(|(name, _)| name).collect();
         let gone: Vec<_> =
             self.subscriptions.keys().filter(|name| !wanted.contains(name)).map(Arc::clone).collect();
+        let (gone, kept) = if doubted.is_some() { (Vec::new(), gone.len()) } else { (gone, 0) };
+        if kept > 0 {
+            self.again = doubted;
+        }
         for name in gone {
             self.subscriptions.remove(&name);
             self.unknown.remove(&name);
@@ -390,6 +404,7 @@ impl Following {
             self.subscriptions.insert(Arc::clone(service), subscription);
             self.unknown.insert(Arc::clone(service));
         }
+        kept
     }
 
     /// Takes over what has changed: work for each change, not for each service.

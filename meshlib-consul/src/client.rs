@@ -30,6 +30,7 @@ use crate::ask::Ask;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Token;
+use crate::doubt::Doubt;
 use crate::error::ConsulError;
 use crate::error::reason;
 use crate::hub::Hub;
@@ -86,6 +87,7 @@ pub(crate) struct Shared {
     quick: Arc<Lanes>,
     pub(crate) leader: Leader,
     pub(crate) hub: Hub,
+    pub(crate) doubt: Doubt,
     pub(crate) counts: Counts,
     following: OnceLock<Vec<AbortHandle>>,
 }
@@ -172,6 +174,7 @@ impl Consul {
             quick: Lanes::new(quick),
             leader: Leader::default(),
             hub: Hub::default(),
+            doubt: Doubt::default(),
             counts: Counts::default(),
             following: OnceLock::new(),
             config,
@@ -269,7 +272,10 @@ impl Shared {
         match &result {
             Ok(_) => self.reached(index),
             Err(error) if self.is_refusal(error, started) => {}
-            Err(ConsulError::Unreachable { .. } | ConsulError::Timeout { .. }) => self.missed(index),
+            Err(ConsulError::Unreachable { .. } | ConsulError::Timeout { .. }) => {
+                self.doubt.trouble();
+                self.missed(index);
+            }
             Err(_) => {}
         }
         self.counts.asked(&ask.uri, &result);

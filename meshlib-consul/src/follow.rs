@@ -15,6 +15,7 @@ use crate::ask::Ask;
 use crate::ask::Consistency;
 use crate::client::Answer;
 use crate::client::Consul;
+use crate::doubt;
 use crate::instance::Instance;
 use crate::instance::Instances;
 use crate::instance::Skipped;
@@ -24,6 +25,8 @@ use crate::watch::Watch;
 
 /// Time between two looks at whether everything has vanished.
 const DOUBT: Duration = Duration::from_secs(10);
+/// Added to the time for which losses are doubted: names that are gone are dropped before, all together.
+const AFTER_NAMES: Duration = Duration::from_secs(1);
 /// Time between two requests about a service that does not exist: it is woken by every registration there is.
 const ABSENT: Duration = Duration::from_secs(1);
 
@@ -89,7 +92,7 @@ impl Decoder {
     }
 }
 
-fn order(one: &Instance, other: &Instance) -> std::cmp::Ordering {
+pub(crate) fn order(one: &Instance, other: &Instance) -> std::cmp::Ordering {
     (&one.node, &one.id, &one.address, one.port).cmp(&(&other.node, &other.id, &other.address, other.port))
 }
 
@@ -167,8 +170,8 @@ pub(crate) fn warn(name: &Name, skipped: &[Skipped]) {
     }
 }
 
-/// Keeps what was known of a service when it vanishes together with everything else, and believes in no service's absence
-/// where nothing at all is shown.
+/// Keeps what was known of a service while Consul is not well and when it vanishes together with everything else, and
+/// believes in no service's absence where nothing at all is shown.
 #[derive(Debug)]
 pub(crate) struct Guard {
     believed: Option<Found>,
@@ -195,6 +198,15 @@ impl Guard {
         read: &Level<Found>,
         at: Instant,
     ) -> Option<Level<Found>> {
+        if let (Some(believed), Some(found), Some(until)) =
+            (&self.believed, &read.value, consul.shared.doubt.until(at))
+            && let Some(kept) = doubt::keep(believed, found)
+        {
+            // What is lost still when it is read again then is gone.
+            (self.again, self.cleared) = (Some(until + AFTER_NAMES), false);
+            self.believed = Some(kept.clone());
+            return Some(Level::new(Some(kept), read.degraded.clone()));
+        }
         let emptiness = &consul.shared.hub.emptiness;
         let is_absent = read.value.as_ref().is_some_and(Found::is_absent);
         let doubted = is_absent

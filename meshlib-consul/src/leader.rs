@@ -139,6 +139,8 @@ async fn probe(shared: Weak<Shared>) {
         });
         if known {
             consul.shared.leader.found.send_modify(|generation| *generation += 1);
+        } else {
+            consul.shared.doubt.trouble();
         }
     }
 }

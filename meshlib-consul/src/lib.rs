@@ -60,6 +60,7 @@ mod ask;
 mod catalog;
 mod client;
 mod config;
+mod doubt;
 mod emptiness;
 mod error;
 mod follow;

@@ -320,6 +320,7 @@ impl Sweeper {
                 if matches!(error, ConsulError::Busy) {
                     self.consul.shared.watches.refused();
                 }
+                self.consul.shared.doubt.failed(&error);
                 self.failed.insert(name.clone());
                 self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
                 let value = swept.told.as_ref().and_then(|level| level.value.clone());

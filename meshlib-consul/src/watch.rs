@@ -260,6 +260,7 @@ impl<T: Clone + PartialEq> Watch<T> {
                 self.failures = self.failures.saturating_add(1);
                 self.retry_after(pause);
                 self.watching.set_failing(Some(&error));
+                self.consul.shared.doubt.failed(&error);
                 tracing::debug!(what = %self.ask.what, %error, ?pause, "a watch of consul failed");
                 self.set_degraded(Some(Degraded::Failing(error)))
             }
@@ -277,6 +278,7 @@ impl<T: Clone + PartialEq> Watch<T> {
         if self.index.is_behind(index) {
             self.consul.shared.counts.index_went_back(&self.ask.uri);
         }
+        let regresses = self.index.regresses(index);
         let moved = self.index.advance(index);
         let most_lag = self.consul.shared.config.max_lag;
         let degraded = match answer.lag() {
@@ -284,6 +286,9 @@ impl<T: Clone + PartialEq> Watch<T> {
             lag if lag > most_lag => Some(Degraded::Lagging(lag)),
             _ => None,
         };
+        if regresses || degraded.is_some() {
+            self.consul.shared.doubt.trouble();
+        }
         Ok((value, degraded, moved))
     }
 

@@ -4,6 +4,8 @@
 #[derive(Debug, Default)]
 pub(super) struct Index {
     seen: u64,
+    /// That of the last good answer, whatever has failed since.
+    last: u64,
 }
 
 impl Index {
@@ -20,6 +22,12 @@ impl Index {
     /// Whether an index is behind the one that was seen.
     pub(super) fn is_behind(&self, index: u64) -> bool {
         index.max(1) < self.seen
+    }
+
+    /// Whether the index of a good answer is lower than that of the one before: Consul is not where it was.
+    pub(super) fn regresses(&mut self, index: u64) -> bool {
+        let index = index.max(1);
+        index < std::mem::replace(&mut self.last, index)
     }
 
     /// Takes the index of a good answer. True if it is another one.
@@ -63,6 +71,17 @@ mod tests {
         assert_eq!(index.get(), None);
         index.advance(10);
         assert_eq!(index.get(), Some(10));
+    }
+
+    #[test]
+    fn an_index_that_goes_back_is_noticed_beyond_a_failure() {
+        let mut index = Index::default();
+        assert!(!index.regresses(10_129));
+
+        index.reset();
+
+        assert!(index.regresses(10));
+        assert!(!index.regresses(11));
     }
 
     #[test]

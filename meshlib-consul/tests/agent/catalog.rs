@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
+use futures::stream::BoxStream;
 use meshlib::test_util::Consul as Agent;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::or_skip;
@@ -10,6 +13,7 @@ use meshlib_consul::Services;
 use meshlib_consul::Status;
 use meshlib_consul::Token;
 use meshlib_consul::watch::Degraded;
+use tokio::time;
 use tokio::time::Instant;
 
 use crate::rig::LONG;
@@ -84,7 +88,7 @@ async fn an_agent_that_is_not_there_yet_is_waited_for_and_nothing_is_called_comp
 }
 
 #[tokio::test]
-async fn a_restarted_agent_is_followed_by_all_and_nothing_is_lost_until_then() {
+async fn a_restarted_agent_is_followed_and_what_it_has_forgotten_goes_later() {
     let Some((mut agent, consul)) = agent().await else { return };
     for n in 0..20 {
         agent.service("n2", &format!("web{n}"), &format!("w{n}"), 8000 + n, &["tricot x"]).await;
@@ -99,9 +103,74 @@ async fn a_restarted_agent_is_followed_by_all_and_nothing_is_lost_until_then() {
     agent.service("n2", "web3", "w3", 9003, &["tricot x"]).await;
 
     let began = Instant::now();
-    let is_new = |services: &Services| names(services) == ["web3"] && services.all["web3"][0].port == 9003;
-    let _ = find(&mut services, LONG, is_new).await;
+    let is_new = |services: &Services| services.all["web3"].iter().any(|instance| instance.port == 9003);
+    let new = find(&mut services, LONG, is_new).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(new.all.len(), 20);
+
+    let is_all = |services: &Services| names(services) == ["web3"] && services.all["web3"].len() == 1;
+    let last = find(&mut services, LONG, is_all).await;
+    assert_eq!(last.all["web3"][0].port, 9003);
+    assert!(began.elapsed() > Duration::from_secs(5), "nobody could have registered again by then");
+}
+
+/// Follows until what is asked for is so; says what was missing on the way, of services that do not go.
+async fn lost(
+    services: &mut BoxStream<'static, Services>,
+    all: usize,
+    mut until: impl FnMut(&Services) -> bool,
+) -> Option<String> {
+    loop {
+        let level = find(services, LONG, |_| true).await;
+        let instances: usize = level.all.values().map(|instances| instances.len()).sum();
+        if level.all.len() < all || instances < 2 * all {
+            return Some(format!(
+                "{} services, {instances} instances, {:?}",
+                level.all.len(),
+                level.degraded
+            ));
+        }
+        if until(&level) {
+            return None;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_an_agent_reads_its_log() {
+    const SERVICES: usize = 400;
+    let options = ConsulOptions::default().with_disk();
+    let Some(mut agent) = or_skip(Agent::start(options).await) else { return };
+    let consul = client(&agent);
+    let register = async |n: usize| {
+        let (service, id) = (format!("web{}", n % SERVICES), format!("w{n}"));
+        agent.service("n2", &service, &id, 8001, &["tricot x"]).await;
+    };
+    stream::iter(0..2 * SERVICES).for_each_concurrent(32, register).await;
+    let mut services = consul.services(exposed);
+    let is_all = |services: &Services| {
+        services.all.len() == SERVICES && services.all.values().all(|instances| instances.len() == 2)
+    };
+    let _ = find(&mut services, LONG, is_all).await;
+
+    agent.kill();
+    let failing = lost(&mut services, SERVICES, |services| services.degraded.is_some()).await;
+    assert_eq!(failing, None);
+    agent.restart().await;
+    agent.service("n3", "new", "new", 8002, &["tricot x"]).await;
+    agent.service("n4", "new", "new", 8002, &["tricot x"]).await;
+    let has_new = |services: &Services| services.all.get("new").is_some_and(|new| new.len() == 2);
+    assert_eq!(lost(&mut services, SERVICES, has_new).await, None);
+    let doubted = lost(&mut services, SERVICES, |_| false);
+    assert_eq!(time::timeout(Duration::from_secs(13), doubted).await.ok().flatten(), None);
+
+    agent.deregister(r#"{"Node": "n3"}"#).await;
+    agent.deregister(r#"{"Node": "n4"}"#).await;
+    agent.deregister(r#"{"Node": "n2", "ServiceID": "w7"}"#).await;
+    agent.deregister(r#"{"Node": "n2", "ServiceID": "w407"}"#).await;
+    let began = Instant::now();
+    let _ = find(&mut services, LONG, |services| services.all.len() == SERVICES - 1).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 /// The body that a policy is made of.

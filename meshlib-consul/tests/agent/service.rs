@@ -146,7 +146,7 @@ async fn another_datacenter_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_restarted_agent_is_followed_and_the_last_set_kept_until_then() {
+async fn a_restarted_agent_is_followed_and_the_last_set_kept_until_some_time_later() {
     let Some((mut agent, consul)) = agent().await else { return };
     // The index of the new agent is lower: waiting for more than the old one would be waiting in vain.
     for n in 0..50 {
@@ -163,9 +163,11 @@ async fn a_restarted_agent_is_followed_and_the_last_set_kept_until_then() {
     let began = Instant::now();
     agent.service("n2", "web", "web-9", 8009, &[]).await;
 
-    let passes = |item: &Result<Update, ResolveError>| matches!(item, Ok(update @ Update::Endpoints(_)) if weighted(update) == [(8009, 1.0)]);
-    let _ = find(&mut web, LONG, passes).await;
+    let passes = |set: &'static [(u16, f64)]| move |item: &Result<Update, ResolveError>| matches!(item, Ok(update @ Update::Endpoints(_)) if weighted(update) == set);
+    let _ = find(&mut web, LONG, passes(&[(8001, 1.0), (8009, 1.0)])).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let _ = find(&mut web, LONG, passes(&[(8009, 1.0)])).await;
+    assert!(began.elapsed() > Duration::from_secs(5), "nobody could have registered again by then");
     agent.service("n2", "web", "web-8", 8008, &[]).await;
     expect(&mut web, &[(8008, 1.0), (8009, 1.0)]).await;
 }

@@ -1,7 +1,6 @@
 //! Metrics, health, and the rules in force, on an address of their own.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -38,23 +37,17 @@ pub(super) struct Shown(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    lines: Vec<String>,
+    lines: Vec<Arc<str>>,
     groups: Vec<Arc<Group>>,
-    unused: BTreeMap<Arc<str>, usize>,
+    unused: Vec<(Arc<str>, usize)>,
     made: Option<Instant>,
     degraded: Option<String>,
 }
 
 impl Shown {
-    pub(super) fn set(
-        &self,
-        lines: &BTreeSet<String>,
-        mut groups: Vec<Arc<Group>>,
-        unused: BTreeMap<Arc<str>, usize>,
-    ) {
-        groups.sort_by(|a, b| a.name.cmp(&b.name));
+    pub(super) fn set(&self, lines: Vec<Arc<str>>, groups: Vec<Arc<Group>>, unused: Vec<(Arc<str>, usize)>) {
         let mut state = self.lock();
-        state.lines = lines.iter().cloned().collect();
+        state.lines = lines;
         state.groups = groups;
         state.unused = unused;
         state.made = Some(Instant::now());
@@ -70,11 +63,15 @@ impl Shown {
 
     /// The rules with their instances and how these do.
     pub(super) fn rules(&self) -> Value {
-        let (lines, degraded) = {
+        let (mut lines, mut groups, degraded) = {
             let state = self.lock();
-            (state.lines.clone(), state.degraded.clone())
+            (state.lines.clone(), state.groups.clone(), state.degraded.clone())
         };
-        let groups: Vec<Value> = self.groups().iter().map(|group| rule(group)).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        let lines: Vec<&str> = lines.iter().map(|line| &**line).collect();
+        let groups: Vec<Value> = groups.iter().map(|group| rule(group)).collect();
         serde_json::json!({ "rules": groups, "text": lines, "degraded": degraded })
     }
 

@@ -32,6 +32,11 @@ impl Known {
         Self { instance, registration, metrics }
     }
 
+    /// Whether this is what is known of an instance as it is.
+    pub(super) fn is_of(&self, instance: &Arc<Instance>) -> bool {
+        Arc::ptr_eq(&self.instance, instance) || self.instance == *instance
+    }
+
     /// The share of traffic that the instance gets; nothing if it must get none.
     pub(super) fn weight(&self, statuses: &[Status]) -> Option<Weight> {
         let weight = self.instance.weight()?;

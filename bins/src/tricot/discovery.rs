@@ -26,14 +26,13 @@ use super::metrics::Metrics;
 use super::route::Current;
 use super::send::Client;
 use super::table::Builder;
+use super::table::Changes;
 
-/// At most one table is made in this time.
-const PACE: Duration = Duration::from_millis(100);
+/// Time between the end of a table and the next one, at least, and so many times what making it took: what follows Consul
+/// runs on the same thread.
+const PACE: (Duration, u32) = (Duration::from_millis(100), 5);
 /// How long a first table waits for what is not known yet: without it a site that is there would be a 404.
 const FIRST: Duration = Duration::from_secs(5);
-/// How long a table that has lost more than half of its instances is not believed, after Consul was away: an agent that
-/// has forgotten everything is told again by those who have registered with it.
-const DOUBT: Duration = Duration::from_secs(10);
 /// How long the addresses of a host name count, and how long finding them may take.
 const RESOLVED_FOR: Duration = Duration::from_secs(60);
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
@@ -53,17 +52,9 @@ pub(super) struct Discovery {
     dump: Option<PathBuf>,
     hosts: Hosts,
     latest: Option<Services>,
-    lines: BTreeSet<String>,
-    addrs: HashSet<SocketAddr>,
     degraded: bool,
     /// Whether it was said that Consul shows nothing.
     blind: bool,
-    /// When Consul came back.
-    back: Option<Instant>,
-    /// How many instances the table in force has.
-    known: usize,
-    /// Until then a table is not believed.
-    doubted: Option<Instant>,
 }
 
 /// What discovery works for.
@@ -93,20 +84,16 @@ impl Discovery {
             dump,
             hosts: Hosts::default(),
             latest: None,
-            lines: BTreeSet::new(),
-            addrs: HashSet::new(),
             degraded: false,
             blind: false,
-            back: None,
-            known: 0,
-            doubted: None,
         }
     }
 
     /// Follows until the task is dropped.
     pub(super) async fn run(mut self) {
         let mut due: Option<Instant> = None;
-        let mut last = Instant::now();
+        // When the next table may be made, after the first one.
+        let mut next = Instant::now();
         loop {
             let wait = due.unwrap_or_else(|| Instant::now() + RESOLVED_FOR);
             tokio::select! {
@@ -115,7 +102,7 @@ impl Discovery {
                     // A catalog that was never read is no catalog without services.
                     if services.degraded.is_none() || !services.all.is_empty() {
                         let at = match (self.current.get().is_some(), services.complete) {
-                            (true, _) => last + PACE,
+                            (true, _) => next,
                             (false, true) => Instant::now(),
                             (false, false) => Instant::now() + FIRST,
                         };
@@ -127,21 +114,21 @@ impl Discovery {
                     let own = self.own.borrow_and_update().clone();
                     self.builder.moved(own);
                     if self.current.get().is_some() {
-                        due.get_or_insert(last + PACE);
+                        due.get_or_insert(next);
                     }
                 }
                 () = self.hosts.found() => {
                     if self.current.get().is_some() {
-                        due.get_or_insert(last + PACE);
+                        due.get_or_insert(next);
                     }
                 }
                 () = time::sleep_until(wait) => {
                     if due.take().is_some() {
-                        last = Instant::now();
-                        due = self.doubts();
-                        if due.is_none() {
-                            self.build();
-                        }
+                        let began = Instant::now();
+                        self.build();
+                        let took = began.elapsed();
+                        tracing::debug!(target: "tricot", ?took, "table made");
+                        next = Instant::now() + PACE.0.max(took * PACE.1);
                     }
                     self.hosts.refresh();
                 }
@@ -158,7 +145,6 @@ impl Discovery {
                 tracing::warn!(target: "tricot", reason = ?degraded, "Consul cannot be relied on; the rules stay as they are");
             }
             (None, true) => {
-                self.back = Some(Instant::now());
                 tracing::info!(target: "tricot", "Consul is back");
             }
             _ => {}
@@ -174,80 +160,55 @@ impl Discovery {
         self.blind = blind;
     }
 
-    /// Until when what Consul says is not believed, if it is not.
-    fn doubts(&mut self) -> Option<Instant> {
-        let until = self.back? + DOUBT;
-        let now: usize = self.latest.as_ref()?.all.values().map(|instances| instances.len()).sum();
-        if Instant::now() >= until || now * 2 >= self.known {
-            self.doubted = None;
-            return None;
-        }
-        if self.doubted.replace(until).is_none() {
-            tracing::warn!(
-                target: "tricot", before = self.known, now,
-                "Consul is back and has lost most instances; the rules stay as they are for a moment"
-            );
-        }
-        Some(until)
-    }
-
     fn build(&mut self) {
         let Some(services) = &self.latest else { return };
-        self.known = services.all.values().map(|instances| instances.len()).sum();
-        let mut instances: Vec<(&Arc<Instance>, Option<SocketAddr>)> = Vec::new();
-        for instance in services.all.values().flat_map(|instances| instances.iter()) {
-            let addrs = self.hosts.addrs(instance);
-            if addrs.is_empty() {
-                // Its site is one of ours all the same.
-                instances.push((instance, None));
-            }
-            instances.extend(addrs.into_iter().map(|addr| (instance, Some(addr))));
-        }
-        let addrs: HashSet<SocketAddr> = instances.iter().filter_map(|(_, addr)| *addr).collect();
-        let mut routes = self.builder.build(instances);
-        self.log(std::mem::take(&mut routes.lines));
-        if let Err(error) = self.manager.want(&routes.names) {
+        let first = self.current.get().is_none();
+        let hosts = &mut self.hosts;
+        let instances = services.all.values().flat_map(|instances| instances.iter());
+        let (routes, changes) =
+            self.builder.build(instances.map(|instance| (instance, hosts.addrs(instance))));
+        log(&changes, first);
+        if let Some(names) = &changes.names
+            && let Err(error) = self.manager.want(names)
+        {
             tracing::warn!(target: "tricot", %error, "no certificate for a name of a tag");
         }
-        let gone: Vec<SocketAddr> = self.addrs.difference(&addrs).copied().collect();
-        self.addrs = addrs;
-        let unused = std::mem::take(&mut routes.unused);
         self.current.set(Arc::new(routes));
         for client in &self.clients {
             // Requests on the way to them go on.
-            gone.iter().for_each(|addr| client.forget(*addr));
+            changes.gone_addrs.iter().for_each(|addr| client.forget(*addr));
         }
-        let services = self.builder.services();
-        self.metrics.retain_services(|service| services.contains(service));
-        self.shown.set(&self.lines, self.builder.groups().cloned().collect(), unused);
+        if changes.fewer_services {
+            let services = self.builder.services();
+            self.metrics.retain_services(|service| services.contains(service));
+        }
+        self.shown.set(self.builder.lines(), self.builder.groups().cloned().collect(), changes.unused);
         if let Some(path) = &self.dump
             && let Err(error) = super::admin::dump(path, &self.shown.rules())
         {
             tracing::warn!(target: "tricot", path = %path.display(), %error, "cannot write the rules");
         }
     }
+}
 
-    /// Logs the whole table the first time, and then what is different.
-    fn log(&mut self, lines: BTreeSet<String>) {
-        let first = self.current.get().is_none();
-        if first {
-            tracing::info!(target: "tricot", rules = lines.len(), "rules");
+/// Logs the whole table the first time, and then what is different.
+fn log(changes: &Changes, first: bool) {
+    if first {
+        tracing::info!(target: "tricot", rules = changes.new.len(), "rules");
+    }
+    let new = changes.new.iter().map(|line| ('+', line));
+    let gone = changes.gone.iter().map(|line| ('-', line));
+    let all = tracing::enabled!(target: "tricot", tracing::Level::DEBUG);
+    let mut left_out = 0;
+    for (n, (sign, line)) in new.chain(gone).enumerate() {
+        if n < MAX_LINES || first || all {
+            tracing::info!(target: "tricot", "{sign} {line}");
+        } else {
+            left_out += 1;
         }
-        let new = lines.difference(&self.lines).map(|line| ('+', line));
-        let gone = self.lines.difference(&lines).map(|line| ('-', line));
-        let all = tracing::enabled!(target: "tricot", tracing::Level::DEBUG);
-        let mut left_out = 0;
-        for (n, (sign, line)) in new.chain(gone).enumerate() {
-            if n < MAX_LINES || first || all {
-                tracing::info!(target: "tricot", "{sign} {line}");
-            } else {
-                left_out += 1;
-            }
-        }
-        if left_out > 0 {
-            tracing::info!(target: "tricot", left_out, "further differences; /rules has all rules");
-        }
-        self.lines = lines;
+    }
+    if left_out > 0 {
+        tracing::info!(target: "tricot", left_out, "further differences; /rules has all rules");
     }
 }
 

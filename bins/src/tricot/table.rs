@@ -1,6 +1,5 @@
 //! From instances and their tags to a table that requests are looked up in.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -25,18 +24,29 @@ use super::tags::DEFAULT_PRIORITY;
 use super::tags::HostPattern;
 use super::tags::Redirect;
 
-/// What a request can be sent to, and whatever else follows from the instances.
+/// What a request can be sent to.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    pub(super) table: Table<Rule>,
-    /// Names that need a certificate.
-    pub(super) names: BTreeSet<String>,
+    /// Shared with the table before if no rule has come or gone.
+    pub(super) table: Arc<Table<Rule>>,
     /// For names that a wildcard stands for: whom to ask before a certificate is ordered.
     pub(super) on_demand: Table<Option<Uri>>,
-    /// One line per rule and instance, for people.
-    pub(super) lines: BTreeSet<String>,
+}
+
+/// What else follows from the instances, and what is other than it was.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Names that need a certificate, if they are not those of the table before.
+    pub(super) names: Option<BTreeSet<String>>,
+    /// One line per rule and instance, for people: those that have come, and those that have gone.
+    pub(super) new: BTreeSet<Arc<str>>,
+    pub(super) gone: BTreeSet<Arc<str>>,
+    /// Addresses that no instance has any more.
+    pub(super) gone_addrs: HashSet<SocketAddr>,
+    /// Whether services have gone.
+    pub(super) fewer_services: bool,
     /// How many instances under rules must not be used, by service. All services are in it.
-    pub(super) unused: BTreeMap<Arc<str>, usize>,
+    pub(super) unused: Vec<(Arc<str>, usize)>,
 }
 
 /// What becomes of a request.
@@ -46,7 +56,7 @@ pub(super) enum Rule {
     Redirect(Arc<Redirect>),
 }
 
-/// Makes a table after another, keeping what has not changed.
+/// Makes a table after another. What has not changed is kept, and costs a look at it and no more.
 #[derive(Debug)]
 pub(super) struct Builder {
     pub(super) spreading: Spreading,
@@ -56,25 +66,57 @@ pub(super) struct Builder {
     /// The port of HTTPS as clients see it.
     public_port: u16,
     metrics: Metrics,
-    known: HashMap<Key, Arc<Known>>,
-    groups: HashMap<GroupKey, Arc<Group>>,
+    known: HashMap<Key, Entry>,
+    groups: HashMap<Arc<GroupKey>, Slot>,
+    redirects: HashSet<Redirect>,
+    table: Arc<Table<Rule>>,
+    /// Whether groups are made anew.
+    moved: bool,
+    /// Counts tables, so that what the last one has not seen is told from the rest.
+    generation: u64,
     /// Problems that were told already.
     told: HashSet<String>,
 }
 
 /// By what a group is known again: host, path and priority of its rules.
 type GroupKey = (String, Box<str>, u32);
+
+/// A group, and which requests come to it.
+#[derive(Debug)]
+struct Slot {
+    group: Arc<Group>,
+    pattern: HostPattern,
+}
+
+/// What is known of an instance, and what became of it.
+#[derive(Debug)]
+struct Entry {
+    known: Arc<Known>,
+    addrs: Vec<SocketAddr>,
+    parts: Vec<Part>,
+    generation: u64,
+}
+
+/// An instance at one of its addresses, under one rule.
+#[derive(Debug)]
+struct Part {
+    key: Arc<GroupKey>,
+    /// Nothing if it must not get requests.
+    endpoint: Option<Endpoint>,
+    line: Arc<str>,
+}
+
 /// What a group is made of.
+#[derive(Default)]
 struct Members {
-    host: Host,
     /// Those that may get requests.
     endpoints: Vec<Endpoint>,
-    /// The first by name of the services under the rule, for requests that no instance answers.
-    service: Arc<str>,
+    /// The first by name of the services under the rule, for requests that no instance answers. Nothing: there are none.
+    service: Option<Arc<str>>,
 }
 
 /// By what an instance is known again.
-type Key = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
+type Key = (Arc<str>, Arc<str>, Arc<str>, Arc<str>, Arc<str>, u16);
 
 /// The port that URLs of HTTPS do not name, RFC 9110 section 4.2.2.
 const HTTPS: u16 = 443;
@@ -90,9 +132,21 @@ impl Builder {
         ask: Option<Uri>,
         metrics: Metrics,
     ) -> Self {
-        let (known, groups, told) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let public_port = HTTPS;
-        Self { spreading, statuses, paths, ask, public_port, metrics, known, groups, told }
+        Self {
+            spreading,
+            statuses,
+            paths,
+            ask,
+            public_port: HTTPS,
+            metrics,
+            known: HashMap::new(),
+            groups: HashMap::new(),
+            redirects: HashSet::new(),
+            table: Arc::default(),
+            moved: true,
+            generation: 0,
+            told: HashSet::new(),
+        }
     }
 
     /// Redirects without a port lead to this one of their hosts. Default: 443.
@@ -104,100 +158,188 @@ impl Builder {
     /// Groups are made anew for a proxy that is elsewhere.
     pub(super) fn moved(&mut self, own: Own) {
         self.spreading.own = own;
-        self.groups.clear();
+        self.moved = true;
     }
 
-    /// The table of all instances, each with the addresses that it can be reached at, or once without one.
+    /// The table of all instances, service by service, each with the addresses that it can be reached at. Those without
+    /// one are under their rules all the same.
     pub(super) fn build<'a>(
         &mut self,
-        instances: impl IntoIterator<Item = (&'a Arc<Instance>, Option<SocketAddr>)>,
-    ) -> Routes {
-        let mut table = Table::builder().paths(self.paths);
-        let mut on_demand = Table::builder();
-        let mut routes = Routes::default();
-        let mut members: BTreeMap<GroupKey, Members> = BTreeMap::new();
-        let mut known = HashMap::with_capacity(self.known.len());
-        let mut redirects: HashSet<Redirect> = HashSet::new();
-        for (instance, addr) in instances {
-            let known_now = self.know(instance);
-            known.insert(key(instance), Arc::clone(&known_now));
-            let registration = &known_now.registration;
+        instances: impl IntoIterator<Item = (&'a Arc<Instance>, Vec<SocketAddr>)>,
+    ) -> (Routes, Changes) {
+        self.generation += 1;
+        let mut changes = Changes::default();
+        // Groups that are other than they were.
+        let mut touched: HashMap<Arc<GroupKey>, Members> = HashMap::new();
+        let mut rules_changed = std::mem::take(&mut self.moved);
+        if rules_changed {
+            touched.extend(self.groups.drain().map(|(key, _)| (key, Members::default())));
+        }
+        let renew = rules_changed;
+        let (mut redirects, mut on_demand) = (HashSet::new(), Table::builder());
+        let public_port = self.public_port;
+        for (instance, addrs) in instances {
+            let key = key(instance);
+            let is_same = self
+                .known
+                .get(&key)
+                .is_some_and(|entry| !renew && entry.known.is_of(instance) && entry.addrs == addrs);
+            if !is_same {
+                let known = self.know(&key, instance);
+                let parts = self.parts(&known, &addrs, &mut rules_changed);
+                changes.come(&parts, &mut touched);
+                let (addrs, generation) = (addrs, self.generation);
+                let entry = Entry { known, addrs, parts, generation };
+                if let Some(before) = self.known.insert(key.clone(), entry) {
+                    changes.go(before, &mut touched);
+                }
+            }
+            let Some(entry) = self.known.get_mut(&key) else { continue };
+            entry.generation = self.generation;
+            let registration = &entry.known.registration;
+            redirects.extend(registration.redirects.iter().cloned().map(|mut redirect| {
+                // As on the port for HTTP: whoever has come here is to find the way on.
+                let port = redirect.to_port.unwrap_or(public_port);
+                redirect.to_port = Some(port).filter(|port| *port != HTTPS);
+                redirect
+            }));
             for frontend in &registration.frontends {
-                let text = frontend.host.to_string();
-                let group_key = (text, frontend.path.clone(), frontend.priority);
-                let group = self.groups.entry(group_key.clone()).or_insert_with(|| {
-                    let name = format!("{}{} {}", group_key.0, group_key.1, group_key.2);
-                    Arc::new(Group::new(&group_key.0, &name, &self.spreading))
-                });
-                let usable = addr.zip(known_now.weight(&self.statuses));
-                let tls = frontend.backend == Speaks::Https;
-                routes.lines.insert(line(group, &known_now, addr, usable.is_some(), tls));
-                let service = &instance.service;
-                *routes.unused.entry(Arc::clone(service)).or_default() += usize::from(usable.is_none());
-                let members = members.entry(group_key).or_insert_with(|| Members {
-                    host: host(&frontend.host),
-                    endpoints: Vec::new(),
-                    service: Arc::clone(service),
-                });
-                if *service < members.service {
-                    members.service = Arc::clone(service);
-                }
-                if let Some((addr, weight)) = usable {
-                    let backend = group.backend(addr, &known_now, frontend.backend, &self.metrics);
-                    members.endpoints.push(backend.endpoint(addr, weight));
-                }
-                match &frontend.host {
-                    HostPattern::Exact(name) if frontend.host.is_public_name() => {
-                        routes.names.insert(name.to_string());
-                    }
-                    HostPattern::Exact(_) => {}
-                    wildcard => {
-                        let ask = registration.ask.clone().or_else(|| self.ask.clone());
-                        on_demand = on_demand.rule(host(wildcard), "", u32::from(ask.is_some()), ask);
-                    }
+                if !matches!(frontend.host, HostPattern::Exact(_)) {
+                    let ask = registration.ask.clone().or_else(|| self.ask.clone());
+                    on_demand = on_demand.rule(host(&frontend.host), "", u32::from(ask.is_some()), ask);
                 }
             }
-            redirects.extend(registration.redirects.iter().cloned());
+            changes.count(&instance.service, &entry.parts);
         }
-        self.known = known;
-        self.groups.retain(|key, _| members.contains_key(key));
-        for mut redirect in redirects {
-            // As on the port for HTTP: whoever has come here is to find the way on.
-            redirect.to_port =
-                Some(redirect.to_port.unwrap_or(self.public_port)).filter(|port| *port != HTTPS);
-            let from = redirect.from_host.as_str();
-            if redirect.from_host.is_public_name() {
-                routes.names.insert(from.to_owned());
-            }
-            routes.lines.insert(format!(
-                "{from}{} redirects to {} ({})",
-                redirect.from_path,
-                redirect.target(),
-                redirect.status
-            ));
-            // Before the groups, so that of two rules for the same place the redirect is the one.
-            let (host, path) = (Host::exact(from), redirect.from_path.clone());
-            table = table.rule(host, path, DEFAULT_PRIORITY, Rule::Redirect(Arc::new(redirect)));
+        let mut gone_services = HashSet::new();
+        let generation = self.generation;
+        for (_, gone) in self.known.extract_if(|_, entry| entry.generation != generation) {
+            gone_services.insert(Arc::clone(&gone.known.instance.service));
+            changes.go(gone, &mut touched);
         }
-        for (group_key, Members { host, mut endpoints, service }) in members {
-            let Some(group) = self.groups.get(&group_key) else { continue };
-            // In an order of their own, so that the same set is seen to be the same.
-            endpoints.sort_by(|a, b| (a.addr, &a.instance).cmp(&(b.addr, &b.instance)));
-            group.set_service(&service, &self.metrics);
-            group.set(endpoints);
-            table = table.rule(host, group_key.1, group_key.2, Rule::Proxy(Arc::clone(group)));
+        self.fill(&mut touched, &mut changes, &mut gone_services);
+        changes.fewer_services = !gone_services.is_empty();
+        for (key, members) in touched {
+            rules_changed |= self.set(&key, members);
         }
-        routes.table = table.build();
-        routes.on_demand = on_demand.build();
-        self.metrics.rules.set(i64::try_from(routes.table.len()).unwrap_or(i64::MAX));
+        if redirects != self.redirects {
+            rules_changed = true;
+            changes.redirected(&self.redirects, &redirects);
+            self.redirects = redirects;
+        }
+        if rules_changed {
+            changes.names = Some(self.names());
+            self.table = Arc::new(self.table());
+        }
+        // What is the same before and after has neither come nor gone.
+        let both: Vec<_> = changes.new.intersection(&changes.gone).cloned().collect();
+        for line in both {
+            changes.new.remove(&line);
+            changes.gone.remove(&line);
+        }
+        self.metrics.rules.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
         self.metrics.table_builds.inc();
-        routes
+        (Routes { table: Arc::clone(&self.table), on_demand: on_demand.build() }, changes)
+    }
+
+    /// An instance under each of its rules.
+    fn parts(&mut self, known: &Arc<Known>, addrs: &[SocketAddr], new_groups: &mut bool) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for frontend in &known.registration.frontends {
+            let key = Arc::new((frontend.host.to_string(), frontend.path.clone(), frontend.priority));
+            let (key, group) = match self.groups.get_key_value(&key) {
+                Some((key, slot)) => (Arc::clone(key), Arc::clone(&slot.group)),
+                None => {
+                    *new_groups = true;
+                    let name = format!("{}{} {}", key.0, key.1, key.2);
+                    let group = Arc::new(Group::new(&key.0, &name, &self.spreading));
+                    let slot = Slot { group: Arc::clone(&group), pattern: frontend.host.clone() };
+                    self.groups.insert(Arc::clone(&key), slot);
+                    (key, group)
+                }
+            };
+            let weight = known.weight(&self.statuses);
+            let tls = frontend.backend == Speaks::Https;
+            // One without an address is under its rules all the same.
+            let none = addrs.is_empty().then_some(None);
+            for addr in addrs.iter().copied().map(Some).chain(none) {
+                let usable = addr.zip(weight);
+                let endpoint = usable.map(|(addr, weight)| {
+                    group.backend(addr, known, frontend.backend, &self.metrics).endpoint(addr, weight)
+                });
+                let line = line(&group, known, addr, usable.is_some(), tls).into();
+                parts.push(Part { key: Arc::clone(&key), endpoint, line });
+            }
+        }
+        parts
+    }
+
+    /// Finds the members of groups that are other than they were, and whether what seems to be gone is there elsewhere.
+    fn fill(
+        &self,
+        touched: &mut HashMap<Arc<GroupKey>, Members>,
+        changes: &mut Changes,
+        gone_services: &mut HashSet<Arc<str>>,
+    ) {
+        if touched.is_empty() && changes.gone_addrs.is_empty() && gone_services.is_empty() {
+            return;
+        }
+        for entry in self.known.values() {
+            let service = &entry.known.instance.service;
+            gone_services.remove(service);
+            for addr in &entry.addrs {
+                changes.gone_addrs.remove(addr);
+            }
+            for part in &entry.parts {
+                let Some(members) = touched.get_mut(&part.key) else { continue };
+                members.endpoints.extend(part.endpoint.clone());
+                if members.service.as_ref().is_none_or(|first| service < first) {
+                    members.service = Some(Arc::clone(service));
+                }
+            }
+        }
+    }
+
+    /// Sets what a group is made of. True if it has gone.
+    fn set(&mut self, key: &Arc<GroupKey>, members: Members) -> bool {
+        let Members { mut endpoints, service: Some(service) } = members else {
+            return self.groups.remove(key).is_some();
+        };
+        let Some(Slot { group, .. }) = self.groups.get(key) else { return false };
+        // In an order of their own, so that the same set is seen to be the same.
+        endpoints.sort_by(|a, b| (a.addr, &a.instance).cmp(&(b.addr, &b.instance)));
+        group.set_service(&service, &self.metrics);
+        group.set(endpoints);
+        false
+    }
+
+    /// The names that need a certificate.
+    fn names(&self) -> BTreeSet<String> {
+        let hosts = self.groups.iter().filter(|(_, slot)| slot.pattern.is_public_name());
+        let redirects = self.redirects.iter().map(|redirect| &redirect.from_host);
+        let redirects = redirects.filter(|host| host.is_public_name());
+        hosts.map(|(key, _)| key.0.clone()).chain(redirects.map(|host| host.as_str().to_owned())).collect()
+    }
+
+    fn table(&self) -> Table<Rule> {
+        let mut table = Table::builder().paths(self.paths);
+        // Before the groups, so that of two rules for the same place the redirect is the one.
+        for redirect in &self.redirects {
+            let (host, path) = (Host::exact(redirect.from_host.as_str()), redirect.from_path.clone());
+            table = table.rule(host, path, DEFAULT_PRIORITY, Rule::Redirect(Arc::new(redirect.clone())));
+        }
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(key, _)| *key);
+        for (key, Slot { group, pattern }) in groups {
+            table = table.rule(host(pattern), key.1.clone(), key.2, Rule::Proxy(Arc::clone(group)));
+        }
+        table.build()
     }
 
     /// What is known about an instance, read from its tags only if they are new.
-    fn know(&mut self, instance: &Arc<Instance>) -> Arc<Known> {
-        if let Some(known) = self.known.get(&key(instance))
-            && (Arc::ptr_eq(&known.instance, instance) || known.instance == *instance)
+    fn know(&mut self, key: &Key, instance: &Arc<Instance>) -> Arc<Known> {
+        if let Some(Entry { known, .. }) = self.known.get(key)
+            && known.is_of(instance)
         {
             return Arc::clone(known);
         }
@@ -222,18 +364,64 @@ impl Builder {
 
     /// The services that are known.
     pub(super) fn services(&self) -> HashSet<Arc<str>> {
-        self.known.values().map(|known| Arc::clone(&known.instance.service)).collect()
+        self.known.values().map(|entry| Arc::clone(&entry.known.instance.service)).collect()
     }
 
     /// All groups.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.groups.values()
+        self.groups.values().map(|slot| &slot.group)
+    }
+
+    /// One line per rule and instance, for people, in no order.
+    pub(super) fn lines(&self) -> Vec<Arc<str>> {
+        let parts = self.known.values().flat_map(|entry| &entry.parts);
+        parts.map(|part| Arc::clone(&part.line)).chain(self.redirects.iter().map(redirect_line)).collect()
     }
 }
 
+impl Changes {
+    fn come(&mut self, parts: &[Part], touched: &mut HashMap<Arc<GroupKey>, Members>) {
+        for part in parts {
+            touched.entry(Arc::clone(&part.key)).or_default();
+            self.new.insert(Arc::clone(&part.line));
+        }
+    }
+
+    fn go(&mut self, entry: Entry, touched: &mut HashMap<Arc<GroupKey>, Members>) {
+        for part in entry.parts {
+            touched.entry(part.key).or_default();
+            self.gone.insert(part.line);
+        }
+        self.gone_addrs.extend(entry.addrs);
+    }
+
+    /// Counts instances that must not be used; those of one service come one after the other.
+    fn count(&mut self, service: &Arc<str>, parts: &[Part]) {
+        if parts.is_empty() {
+            return;
+        }
+        let unused = parts.iter().filter(|part| part.endpoint.is_none()).count();
+        match self.unused.last_mut() {
+            Some((last, n)) if last == service => *n += unused,
+            _ => self.unused.push((Arc::clone(service), unused)),
+        }
+    }
+
+    fn redirected(&mut self, before: &HashSet<Redirect>, now: &HashSet<Redirect>) {
+        self.new.extend(now.difference(before).map(redirect_line));
+        self.gone.extend(before.difference(now).map(redirect_line));
+    }
+}
+
+fn redirect_line(redirect: &Redirect) -> Arc<str> {
+    let Redirect { from_host, from_path, status, .. } = redirect;
+    format!("{}{from_path} redirects to {} ({status})", from_host.as_str(), redirect.target()).into()
+}
+
 fn key(instance: &Instance) -> Key {
-    let Instance { datacenter, node, id, address, port, .. } = instance;
-    (Arc::clone(datacenter), Arc::clone(node), Arc::clone(id), Arc::clone(address), *port)
+    let Instance { datacenter, node, service, id, address, port, .. } = instance;
+    let [datacenter, node, service, id, address] = [datacenter, node, service, id, address].map(Arc::clone);
+    (datacenter, node, service, id, address, *port)
 }
 
 /// The host of a tag as the table knows it.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::ask::Client;
 use crate::ask::page;
@@ -97,6 +100,40 @@ async fn an_agent_that_has_forgotten_all_is_followed_again() {
     let tally = busy.load.stop().await;
     // Between its start and the registration its catalog is empty indeed, and nobody believes it.
     tally.assert_all_ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_lost_while_an_agent_reads_its_log() {
+    const SITES: usize = 300;
+    let options = ConsulOptions::default().with_disk();
+    let Some(mut consul) = or_skip(Consul::start(options).await) else { return };
+    let register = async |n: usize| {
+        let (id, tag) = (format!("site-{n}"), format!("tricot site-{n}.example.com"));
+        consul.service("n1", &id, &id, 9, &[&tag]).await;
+    };
+    stream::iter(0..SITES).for_each_concurrent(32, register).await;
+    let busy = Busy::start(&consul, &[]).await;
+    let rules = async || {
+        let metrics = page(busy.tricot.metrics, "/metrics").await.text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("tricot_rules ")).unwrap().to_owned();
+        line.parse::<usize>().unwrap()
+    };
+    until("all rules", async || rules().await == SITES + 1).await;
+
+    consul.kill();
+    busy.tricot.logs("Consul cannot be relied on").await;
+    consul.restart().await;
+    busy.recovers(&consul).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(13) {
+        assert_eq!(rules().await, SITES + 2);
+        busy.load.more(5).await;
+    }
+
+    consul.deregister(r#"{"Node": "n1", "ServiceID": "site-7"}"#).await;
+    let took = until_within("a rule less", RECOVERY, async || rules().await == SITES + 1).await;
+    println!("a service that is gone is gone after {took:?}");
+    busy.load.stop().await.assert_all_ok();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

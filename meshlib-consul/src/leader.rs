@@ -112,6 +112,12 @@ impl Leader {
         self.counts().watches
     }
 
+    /// Whether all watches fail: there is a task that asks for the leader, and nobody else need ask anything.
+    pub(crate) fn all_fail(&self) -> bool {
+        let counts = self.counts();
+        counts.watches > 0 && counts.failing == counts.watches
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

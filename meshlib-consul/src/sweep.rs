@@ -223,7 +223,9 @@ impl Sweeper {
     fn fall_due(&mut self) {
         let now = Instant::now();
         if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
+            self.retry_at = Some(now + RETRY).filter(|_| self.consul.shared.leader.all_fail());
+        }
+        if self.retry_at.is_none() {
             self.dirty.extend(std::mem::take(&mut self.failed));
         }
         let doubted =
@@ -287,12 +289,21 @@ impl Sweeper {
         let is_all = std::mem::take(&mut self.reads_all);
         dirty.retain(|name| self.consul.shared.hub.is_followed(name));
         let consul = self.consul.clone();
-        let reads = stream::iter(dirty).map(|name| read(consul.clone(), name)).buffer_unordered(AT_A_TIME);
-        let mut reads = std::pin::pin!(reads);
-        while let Some((name, at, result)) = reads.next().await {
-            self.take(name, at, result).await;
+        let mut left = dirty.into_iter();
+        // Where Consul is away one task asks for it. What is left is read when it is back.
+        let names = std::iter::from_fn(|| if consul.shared.leader.all_fail() { None } else { left.next() });
+        let reads = stream::iter(names).map(|name| read(consul.clone(), name)).buffer_unordered(AT_A_TIME);
+        {
+            let mut reads = std::pin::pin!(reads);
+            while let Some((name, at, result)) = reads.next().await {
+                self.take(name, at, result).await;
+            }
         }
-        if is_all {
+        let before = self.failed.len();
+        self.failed.extend(left);
+        if self.failed.len() > before {
+            self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        } else if is_all {
             self.took = began.elapsed();
             self.read_all = Instant::now();
             self.all_at = self.read_all + ROUND.0.max(self.took * ROUND.1);

@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_secs(40);
 struct State {
     index: u64,
     services: BTreeMap<String, usize>,
-    /// Connections end without an answer.
+    /// Connections end without an answer, and new ones are refused.
     is_down: bool,
 }
 
@@ -66,11 +66,20 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let state = watch::Sender::new(state);
-        let states = state.subscribe();
+        let mut states = state.subscribe();
         // Ends with the test's runtime.
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, states.clone()));
+            let mut listener = listener;
+            loop {
+                let connections = states.clone();
+                tokio::select! {
+                    Ok((stream, _)) = listener.accept() => drop(tokio::spawn(serve(stream, connections))),
+                    () = async { drop(states.wait_for(|state| state.is_down).await) } => {
+                        drop(listener);
+                        states.wait_for(|state| !state.is_down).await.unwrap();
+                        listener = TcpListener::bind(addr).await.unwrap();
+                    }
+                }
             }
         });
         Self { addr, state }
@@ -127,6 +136,27 @@ async fn follow(
     })
     .await
     .is_ok()
+}
+
+#[tokio::test]
+async fn one_asks_for_an_agent_that_is_away_and_nobody_else() {
+    const SERVICES: usize = 400;
+    let fake = Fake::start(State::new(100, SERVICES, 1)).await;
+    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
+    let consul = Consul::new(config).unwrap();
+    let mut services = consul.services(|_, tags| !tags.is_empty());
+    assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES).await);
+
+    fake.state.send_modify(|state| state.is_down = true);
+    assert!(follow(&mut services, SERVICES, LONG, |services| services.degraded.is_some()).await);
+    follow(&mut services, SERVICES, Duration::from_secs(8), |_| false).await;
+
+    let errors = |endpoint: &str| consul.stats().endpoints.get(endpoint).map_or(0, |counts| counts.errors);
+    // Each may be read before the last watch has noticed.
+    assert!(errors("health/service") < 3 * SERVICES as u64, "{:?}", consul.stats());
+    assert!(errors("status/leader") > 2, "{:?}", consul.stats());
+    fake.state.send_replace(State::new(101, SERVICES + 1, 1));
+    assert!(follow(&mut services, SERVICES, LONG, |services| services.all.len() > SERVICES).await);
 }
 
 async fn nothing_is_lost(n: usize) {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -66,7 +67,8 @@ pub(crate) struct Sweep {
 /// Names somebody has begun to listen to.
 #[derive(Debug, Default)]
 struct Asked {
-    names: Mutex<HashSet<Name>>,
+    /// With the time when that was.
+    names: Mutex<HashMap<Name, Instant>>,
     some: Notify,
 }
 
@@ -84,7 +86,7 @@ impl Sweep {
 
     /// Reads a name that has come.
     pub(crate) fn read(&self, name: &Name) {
-        self.asked.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        self.asked.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), Instant::now());
         self.asked.some.notify_one();
     }
 }
@@ -137,6 +139,8 @@ fn differences<K: Clone + Eq + Hash>(old: &HashMap<K, u64>, new: &HashMap<K, u64
 
 /// What is known about one service.
 struct Swept {
+    /// When it was first read.
+    since: Instant,
     decoder: Decoder,
     guard: Guard,
     told: Option<Level<Found>>,
@@ -186,12 +190,15 @@ async fn run(consul: Consul, asked: Arc<Asked>) {
         degraded: None,
     };
     loop {
-        sweeper.read_dirty().await;
+        // What changes after it was read is heard of only by who has listened before.
+        if is_answered(&names) && is_answered(&checks) {
+            sweeper.read_dirty().await;
+        }
         let due = sweeper.due();
         tokio::select! {
             () = asked.some.notified() => {
                 let names = std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner));
-                sweeper.dirty.extend(names);
+                sweeper.asked(names);
             }
             Ok(()) = names.changed() => {
                 let level = names.borrow_and_update().clone();
@@ -241,12 +248,22 @@ impl Sweeper {
         }
     }
 
+    /// Reads names that have come, unless they were read since. What was told of them before was told to others.
+    fn asked(&mut self, names: HashMap<Name, Instant>) {
+        for (name, at) in names {
+            if self.known.get(&name).is_none_or(|swept| swept.since < at) {
+                self.known.remove(&name);
+                self.dirty.insert(name);
+            }
+        }
+    }
+
     /// The catalog has moved. What it shows of that is read at once, everything else soon.
     fn renamed(&mut self, old: Option<&ServiceTags>, new: &ServiceTags) {
+        // Everything is read after that in the beginning.
+        let Some(old) = old else { return };
         let settled = self.read_all + SETTLE.0.max(self.took * SETTLE.1);
         self.all_at = self.all_at.min(settled);
-        // Everything is read in the beginning anyway.
-        let Some(old) = old else { return };
         let changed = new.iter().filter(|(name, tags)| old.get(*name) != Some(*tags)).map(|(name, _)| name);
         let gone = old.keys().filter(|name| !new.contains_key(*name));
         let named: Vec<_> = changed.chain(gone).map(Arc::clone).collect();
@@ -312,6 +329,7 @@ impl Sweeper {
 
     async fn take(&mut self, name: Name, at: Instant, result: Result<Answer, ConsulError>) {
         let swept = self.known.entry(name.clone()).or_insert_with(|| Swept {
+            since: Instant::now(),
             decoder: Decoder::new(&self.consul, &name),
             guard: Guard::new(self.consul.shared.hub.found(&name)),
             told: None,
@@ -352,6 +370,12 @@ impl Sweeper {
             self.consul.shared.hub.publish(&name, level);
         }
     }
+}
+
+/// Whether a watch has told anything yet.
+fn is_answered<T>(watch: &watch::Receiver<Level<T>>) -> bool {
+    let level = watch.borrow();
+    level.value.is_some() || level.degraded.is_some()
 }
 
 fn swept_name(service: Arc<str>) -> Name {

@@ -159,6 +159,45 @@ async fn one_asks_for_an_agent_that_is_away_and_nobody_else() {
     assert!(follow(&mut services, SERVICES, LONG, |services| services.all.len() > SERVICES).await);
 }
 
+#[tokio::test]
+async fn each_service_is_read_once_in_the_beginning() {
+    const SERVICES: usize = 400;
+    let fake = Fake::start(State::new(100, SERVICES, 1)).await;
+    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
+    let consul = Consul::new(config).unwrap();
+    let mut services = consul.services(|_, tags| !tags.is_empty());
+
+    assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES).await);
+    follow(&mut services, SERVICES, Duration::from_secs(8), |_| false).await;
+
+    let stats = consul.stats();
+    let reads = stats.endpoints["health/service"].requests;
+    let (least, most) = (SERVICES as u64, SERVICES as u64 * 3 / 2);
+    assert!((least..most).contains(&reads), "{stats:?}");
+}
+
+/// A service that has gone and is back as it was is told again.
+#[tokio::test]
+async fn a_swept_service_comes_back_as_it_was() {
+    const SERVICES: usize = 400;
+    let full = State::new(100, SERVICES, 1);
+    let fake = Fake::start(full.clone()).await;
+    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
+    let consul = Consul::new(config).unwrap();
+    let mut services = consul.services(|_, tags| !tags.is_empty());
+    assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES).await);
+
+    fake.state.send_modify(|state| {
+        state.services.remove("web0");
+        state.index += 1;
+    });
+    assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES - 1).await);
+    fake.state.send_replace(State { index: 102, ..full });
+
+    let within = Duration::from_secs(5);
+    assert!(follow(&mut services, 0, within, |services| services.all.len() == SERVICES).await);
+}
+
 async fn nothing_is_lost(n: usize) {
     let full = State::new(100, n, 2);
     let fake = Fake::start(full.clone()).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicU32;
@@ -301,14 +302,15 @@ impl Cost {
 pub struct InFlight {
     stats: Arc<Stats>,
     connecting: bool,
-    /// What the answer took, if the balancer asks for it.
-    took: Option<Duration>,
+    /// What the answer took in microseconds, if the balancer asks for it. Small, for every connection has one.
+    took: Option<NonZeroU32>,
 }
 
 impl InFlight {
     /// The answer has come; the work goes on.
     pub(super) fn answered(&mut self, took: Option<Duration>) {
-        self.took = took;
+        let micros = took.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1));
+        self.took = micros.and_then(NonZeroU32::new);
         self.end_connecting();
     }
 
@@ -326,8 +328,8 @@ impl InFlight {
     /// Records what the answer has taken that this is given with, if the balancer asks for it: for answers that are one
     /// to one request. Those of a connection are recorded by [`answer_times`](Self::answer_times) as they come.
     pub fn record_answer(&self) {
-        if let Some(took) = self.took {
-            self.stats.record(took);
+        if let Some(micros) = self.took {
+            self.stats.record(Duration::from_micros(micros.get().into()));
         }
     }
 }

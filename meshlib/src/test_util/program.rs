@@ -46,19 +46,26 @@ pub fn locate(program: &'static str, variable: &'static str, relative: &str) -> 
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let mut held = Vec::new();
     let ports = std::array::from_fn(|_| {
-        loop {
-            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            let port = tcp.local_addr().expect("the address of a socket").port();
-            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
-            held.push((tcp, udp.as_ref().ok().map(UdpSocket::try_clone)));
-            if udp.is_ok() {
+        for _ in 0..TRIES {
+            let port = fastrand::u16(PORTS);
+            let bound = (
+                TcpListener::bind((Ipv4Addr::LOCALHOST, port)),
+                UdpSocket::bind((Ipv4Addr::LOCALHOST, port)),
+            );
+            if let (Ok(tcp), Ok(udp)) = bound {
+                held.push((tcp, udp));
                 return port;
             }
         }
+        panic!("no free port among {TRIES}");
     });
     drop(held);
     ports
 }
+
+/// Below those that Linux gives to whoever asks for any, so that no connection of another test takes one.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+const TRIES: u32 = 1000;
 
 /// A program that runs until this is dropped.
 #[derive(Debug)]

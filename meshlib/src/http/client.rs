@@ -276,7 +276,10 @@ impl Reused {
                         Ok(response.map(Body::from))
                     }
                     Ok(response) => {
-                        Ok(response.map(|body| Answer::body(body, http1, Arc::clone(slot), settled)))
+                        if !settled {
+                            http1.detach();
+                        }
+                        Ok(response.map(|body| Answer::body(body, http1, Arc::clone(slot))))
                     }
                     Err(mut error) => {
                         let unsent = error.take_message().map(Box::new);

@@ -77,7 +77,8 @@ impl Http1 {
         }
     }
 
-    /// Leaves the rest to a task: the end of a request whose answer has come, or what follows an upgrade.
+    /// Leaves the connection to a task: for what follows an upgrade, and for requests whose bodies may still be on their way
+    /// when nobody asks for more of their answers.
     pub(super) fn detach(&mut self) {
         let Some(connection) = self.driver.connection.take() else { return };
         // Whoever drops an answer outside of a runtime closes its connection.
@@ -130,12 +131,16 @@ impl Driver {
         Self { connection: Some(connection), relay, waker }
     }
 
-    /// Moves bytes until `outcome` is ready, which only the connection makes so: it is asked without a waker.
+    /// Moves bytes until `outcome` is ready. As long as nobody but the connection makes it so, it is asked without a waker.
     fn poll<T>(&mut self, cx: &Context<'_>, mut outcome: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         let silent = &mut Context::from_waker(Waker::noop());
         for _ in 0..TURNS {
             self.relay.task.take();
             self.drive();
+            if self.connection.is_none() {
+                // A task has it, or it has ended and told everybody.
+                return outcome(&mut Context::from_waker(cx.waker()));
+            }
             if let Poll::Ready(outcome) = outcome(silent) {
                 return Poll::Ready(outcome);
             }
@@ -176,15 +181,13 @@ pub(super) struct Answer {
     /// Taken when it is given back.
     http1: Option<Http1>,
     slot: Arc<Slot>,
-    /// Whether the request was sent as a whole.
-    settled: bool,
     ended: bool,
 }
 
 impl Answer {
     /// The body of an answer that came on `http1`.
-    pub(super) fn body(incoming: Incoming, http1: Http1, slot: Arc<Slot>, settled: bool) -> Body {
-        let answer = Self { incoming, http1: Some(http1), slot, settled, ended: false };
+    pub(super) fn body(incoming: Incoming, http1: Http1, slot: Arc<Slot>) -> Body {
+        let answer = Self { incoming, http1: Some(http1), slot, ended: false };
         // One that has ended gives its connection back at once.
         if answer.incoming.is_end_stream() { Body::empty() } else { Body::answer(Box::new(answer)) }
     }
@@ -224,9 +227,6 @@ impl Drop for Answer {
         if !http1.is_ready() {
             // It has not looked for the next request since the end of the answer.
             http1.driver.drive();
-        }
-        if !self.settled && !http1.is_ready() && !http1.sender.is_closed() {
-            http1.detach();
         }
         self.slot.put(http1);
     }

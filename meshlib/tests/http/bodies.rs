@@ -178,6 +178,57 @@ async fn an_early_answer_arrives_and_the_upload_goes_on() {
     backend.send("ok").await;
 
     client.expect("ok").await;
+
+    // The backend's connection is as good as any.
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    backend.head().await;
+    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo").await;
+    client.head().await;
+    client.expect("two").await;
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_after_the_whole_answer_and_the_connection_is_used_again() {
+    let (listener, proxy) = proxy().await;
+    let mut client = proxy.connect().await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").await;
+    let mut backend = Wire::accept(&listener).await;
+    backend.head().await;
+    backend.expect("abc").await;
+    backend.send("HTTP/1.1 202 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    client.head().await;
+    client.expect("ok").await;
+    client.send("def").await;
+    backend.expect("def").await;
+
+    let mut other = proxy.connect().await;
+    other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    backend.head().await;
+    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo").await;
+    other.head().await;
+    other.expect("two").await;
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_while_the_client_takes_nothing_of_the_answer() {
+    let (listener, proxy) = proxy().await;
+    let mut client = proxy.connect().await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+    let mut backend = Wire::accept(&listener).await;
+    backend.head().await;
+    backend.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+    client.head().await;
+    // More than the way back holds.
+    fill(&backend.io).await;
+
+    let uploaded = tokio::spawn(async move {
+        for _ in 0..LARGE >> 20 {
+            client.send(vec![b'x'; 1 << 20]).await;
+        }
+        client
+    });
+    assert!(backend.take(LARGE).await.is_some(), "all of it arrives");
+    uploaded.await.unwrap();
 }
 
 #[tokio::test]

@@ -27,7 +27,6 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::Connection;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use tokio::runtime::Handle;
 use tower::BoxError;
 
 use super::Body;
@@ -80,11 +79,9 @@ impl Http1 {
     /// Leaves the connection to a task: for what follows an upgrade, and for requests whose bodies may still be on their way
     /// when nobody asks for more of their answers.
     pub(super) fn detach(&mut self) {
-        let Some(connection) = self.driver.connection.take() else { return };
-        // Whoever drops an answer outside of a runtime closes its connection.
-        if let Ok(runtime) = Handle::try_current() {
+        if let Some(connection) = self.driver.connection.take() {
             // Ends when the peer closes, or nobody has a use for the connection.
-            runtime.spawn(connection);
+            tokio::spawn(connection);
         }
     }
 }

@@ -354,7 +354,7 @@ impl Slot {
 /// Closes connections that were closed by their servers, or idle for too long. Ends when the pool is empty or gone.
 async fn sweep(pool: Weak<Pool>, stirred: Arc<Stirred>, every: Duration) {
     loop {
-        if time::timeout(every.max(TOGETHER), stirred.0.notified()).await.is_ok() {
+        if time::timeout(every.max(SHORTEST), stirred.0.notified()).await.is_ok() {
             // A server that goes away closes many.
             time::sleep(TOGETHER).await;
         }
@@ -365,5 +365,7 @@ async fn sweep(pool: Weak<Pool>, stirred: Arc<Stirred>, every: Duration) {
     }
 }
 
-/// How long the first connection that was closed by its server waits for others.
-const TOGETHER: Duration = Duration::from_millis(20);
+/// However short connections may be idle.
+const SHORTEST: Duration = Duration::from_millis(10);
+/// How long the first connection that was closed by its server waits for others, since all are looked at then.
+const TOGETHER: Duration = Duration::from_millis(100);

@@ -139,7 +139,12 @@ impl OnDemand {
                     let Some(name) = name else { return };
                     self.decide(name, &mut deciding);
                 }
-                Some(Ok(decided)) = deciding.join_next() => self.settle(&decided),
+                Some(decided) = deciding.join_next() => {
+                    // A task that has panicked has decided nothing, and its name may come again.
+                    if let Ok(decided) = decided {
+                        self.settle(&decided);
+                    }
+                }
             }
         }
     }
@@ -299,7 +304,7 @@ impl Ask {
         let separator = if url.query().is_some() { '&' } else { '?' };
         let request = Request::get(format!("{url}{separator}domain={name}"))
             .header(http::header::USER_AGENT, concat!("tricot/", env!("CARGO_PKG_VERSION")));
-        let mut request = request.body(Body::empty()).map_err(|error| Error::Other(error.into()))?;
+        let mut request = request.body(Body::empty()).map_err(Error::other)?;
         // By the endpoint alone a policy could not tell whom to expect.
         if let Some(host) = url.host().filter(|_| url.scheme_str() == Some("https")) {
             // An address of IPv6 is in brackets in a URL, and nowhere else.

@@ -18,7 +18,8 @@ use super::Unavailable;
 const FETCHED: &str = "servers";
 
 /// The path of a server that tests run against: what the environment variable says, else what `./test servers` fetched to
-/// `relative` below its folder, else what is on `PATH`.
+/// `relative` below its folder, else what is on `PATH`. That folder is looked for above the running program and, because
+/// documentation examples run elsewhere, above the current folder.
 ///
 /// # Errors
 ///
@@ -27,7 +28,10 @@ pub fn locate(program: &'static str, variable: &'static str, relative: &str) -> 
     let named = env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     // A test's own program lies somewhere below the target folder.
     let test = env::current_exe().unwrap_or_default();
-    let mut fetched = test.ancestors().map(|dir| dir.join(FETCHED).join(relative));
+    let here = env::current_dir().unwrap_or_default();
+    let above = here.ancestors().map(|dir| dir.join("target"));
+    let folders = test.ancestors().map(Path::to_path_buf).chain(above);
+    let mut fetched = folders.map(|dir| dir.join(FETCHED).join(relative));
     let path = env::var_os("PATH").unwrap_or_default();
     let mut installed = env::split_paths(&path).map(|dir| dir.join(program));
     named

@@ -62,6 +62,12 @@ struct Fake {
 }
 
 impl Fake {
+    /// One that asks often, so that nothing has to be waited for.
+    fn client(&self) -> Consul {
+        let config = Config::new(format!("http://{}", self.addr)).with_wait(Duration::from_secs(1));
+        Consul::new(config).unwrap()
+    }
+
     async fn start(state: State) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -142,8 +148,7 @@ async fn follow(
 async fn one_asks_for_an_agent_that_is_away_and_nobody_else() {
     const SERVICES: usize = 400;
     let fake = Fake::start(State::new(100, SERVICES, 1)).await;
-    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
-    let consul = Consul::new(config).unwrap();
+    let consul = fake.client();
     let mut services = consul.services(|_, tags| !tags.is_empty());
     assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES).await);
 
@@ -163,8 +168,7 @@ async fn one_asks_for_an_agent_that_is_away_and_nobody_else() {
 async fn each_service_is_read_once_in_the_beginning() {
     const SERVICES: usize = 400;
     let fake = Fake::start(State::new(100, SERVICES, 1)).await;
-    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
-    let consul = Consul::new(config).unwrap();
+    let consul = fake.client();
     let mut services = consul.services(|_, tags| !tags.is_empty());
 
     assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES).await);
@@ -182,8 +186,7 @@ async fn a_swept_service_comes_back_as_it_was() {
     const SERVICES: usize = 400;
     let full = State::new(100, SERVICES, 1);
     let fake = Fake::start(full.clone()).await;
-    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
-    let consul = Consul::new(config).unwrap();
+    let consul = fake.client();
     let mut services = consul.services(|_, tags| !tags.is_empty());
     assert!(follow(&mut services, 0, LONG, |services| services.all.len() == SERVICES).await);
 
@@ -201,8 +204,7 @@ async fn a_swept_service_comes_back_as_it_was() {
 async fn nothing_is_lost(n: usize) {
     let full = State::new(100, n, 2);
     let fake = Fake::start(full.clone()).await;
-    let config = Config::new(format!("http://{}", fake.addr)).with_wait(Duration::from_secs(1));
-    let consul = Consul::new(config).unwrap();
+    let consul = fake.client();
     let mut services = consul.services(|_, tags| !tags.is_empty());
     let is_all = |services: &Services| services.all.values().map(|all| all.len()).sum::<usize>() == 2 * n;
     assert!(follow(&mut services, 0, LONG, is_all).await);

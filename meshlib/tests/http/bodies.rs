@@ -162,14 +162,29 @@ async fn a_backend_that_says_nothing_gets_the_body() {
     assert_eq!(client.answer().await.status, 200);
 }
 
-#[tokio::test]
-async fn an_early_answer_arrives_and_the_upload_goes_on() {
+/// A proxy, and a client and a backend that have sent and got three of the six bytes of an upload.
+async fn half_an_upload() -> (Proxy, Wire, Wire) {
     let (listener, proxy) = proxy().await;
     let mut client = proxy.connect().await;
     client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").await;
     let mut backend = Wire::accept(&listener).await;
     backend.head().await;
     backend.expect("abc").await;
+    (proxy, client, backend)
+}
+
+/// A request that is answered over the same connection to the backend.
+async fn get(client: &mut Wire, backend: &mut Wire) {
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    backend.head().await;
+    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo").await;
+    client.head().await;
+    client.expect("two").await;
+}
+
+#[tokio::test]
+async fn an_early_answer_arrives_and_the_upload_goes_on() {
+    let (_proxy, mut client, mut backend) = half_an_upload().await;
 
     backend.send("HTTP/1.1 202 OK\r\ncontent-length: 2\r\n\r\n").await;
     client.head().await;
@@ -180,21 +195,12 @@ async fn an_early_answer_arrives_and_the_upload_goes_on() {
     client.expect("ok").await;
 
     // The backend's connection is as good as any.
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    backend.head().await;
-    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo").await;
-    client.head().await;
-    client.expect("two").await;
+    get(&mut client, &mut backend).await;
 }
 
 #[tokio::test]
 async fn an_upload_goes_on_after_the_whole_answer_and_the_connection_is_used_again() {
-    let (listener, proxy) = proxy().await;
-    let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nabc").await;
-    let mut backend = Wire::accept(&listener).await;
-    backend.head().await;
-    backend.expect("abc").await;
+    let (proxy, mut client, mut backend) = half_an_upload().await;
     backend.send("HTTP/1.1 202 OK\r\ncontent-length: 2\r\n\r\nok").await;
     client.head().await;
     client.expect("ok").await;
@@ -202,11 +208,7 @@ async fn an_upload_goes_on_after_the_whole_answer_and_the_connection_is_used_aga
     backend.expect("def").await;
 
     let mut other = proxy.connect().await;
-    other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    backend.head().await;
-    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntwo").await;
-    other.head().await;
-    other.expect("two").await;
+    get(&mut other, &mut backend).await;
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ fn verify(stage: &Stage, peer: &Peer, profile: Profile) -> io::Result<()> {
     runtime.block_on(async {
         let done = async {
             if profile.is_http() {
-                fetch(stage, &right, profile).await
+                fetch(stage, peer, &right, profile).await
             } else {
                 transfer(stage, &right, profile).await
             }
@@ -102,25 +102,36 @@ async fn transfer(stage: &Stage, target: &Target, profile: Profile) -> io::Resul
     }
 }
 
-/// Bodies of several sizes over one connection, with every byte compared.
-async fn fetch(stage: &Stage, target: &Target, profile: Profile) -> io::Result<()> {
+/// Bodies of several sizes over one connection, with every byte compared, and what servers are told about the client.
+async fn fetch(stage: &Stage, peer: &Peer, target: &Target, profile: Profile) -> io::Result<()> {
     let tls = profile.client_tls().then(|| stage.identity.client(Sessions::Forget)).transpose()?;
     let mut wire = load::connect(target.addr, tls.as_ref()).await?;
     for size in [MESSAGE, 1, 100_000, MESSAGE] {
-        wire.send(&http::request(size)).await?;
-        let (mut answers, mut all) = (http::Answers::default(), Vec::new());
-        let mut seen = 0;
-        while answers.take(&all[seen..])? == 0 {
-            seen = all.len();
-            if wire.read_buf(&mut all).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        if !all.ends_with(&http::body(size)) {
+        if ask(&mut wire, &http::request(size)).await? != http::body(size) {
             return Err(io::Error::other("a body was changed on the way"));
         }
     }
+    // Which costs as much as all else that is done with a small head.
+    let told = ask(&mut wire, &http::request_told()).await?.len();
+    if peer.kind != Kind::Direct && told != http::TOLD.len() {
+        return Err(io::Error::other(format!("servers are told {told} of {:?}", http::TOLD)));
+    }
     Ok(())
+}
+
+/// The body of the answer to a request.
+async fn ask(wire: &mut Wire, request: &[u8]) -> io::Result<Vec<u8>> {
+    wire.send(request).await?;
+    let (mut answers, mut all) = (http::Answers::default(), Vec::new());
+    let mut seen = 0;
+    while answers.take(&all[seen..])? == 0 {
+        seen = all.len();
+        if wire.read_buf(&mut all).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let head = all.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(all.len(), |at| at + 4);
+    Ok(all.split_off(head))
 }
 
 /// The tickets of the first connection must shorten a second one.

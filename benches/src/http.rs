@@ -14,6 +14,15 @@ pub fn request(size: usize) -> Vec<u8> {
     format!("GET {} HTTP/1.1\r\nHost: {NAME}\r\n\r\n", path(size)).into_bytes()
 }
 
+/// A request for a body of as many bytes as there are fields of [`TOLD`] in the head when it arrives.
+pub fn request_told() -> Vec<u8> {
+    format!("GET {TOLD_PATH} HTTP/1.1\r\nHost: {NAME}\r\n\r\n").into_bytes()
+}
+
+/// The fields in which proxies tell servers about the client.
+pub const TOLD: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+const TOLD_PATH: &str = "/told";
+
 /// The body of `size` bytes.
 pub fn body(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i % 251) as u8).collect()
@@ -39,7 +48,7 @@ impl Requests {
         if !self.head.take(read)? {
             return Ok(None);
         }
-        let size = path_size(self.head.bytes()).ok_or_else(|| strange("request", self.head.bytes()))?;
+        let size = wanted_size(self.head.bytes()).ok_or_else(|| strange("request", self.head.bytes()))?;
         self.head.clear();
         Ok(Some(size))
     }
@@ -103,11 +112,17 @@ impl Head {
     }
 }
 
-/// The number that is the path of a request.
-fn path_size(head: &[u8]) -> Option<usize> {
-    let path = head.strip_prefix(b"GET /")?;
-    let end = path.iter().position(|byte| *byte == b' ')?;
-    number(&path[..end])
+/// The number that is the path of a request, or how many fields of [`TOLD`] it has.
+fn wanted_size(head: &[u8]) -> Option<usize> {
+    let path = head.strip_prefix(b"GET ")?;
+    let path = &path[..path.iter().position(|byte| *byte == b' ')?];
+    if path == TOLD_PATH.as_bytes() { Some(told(head)) } else { number(path.strip_prefix(b"/")?) }
+}
+
+fn told(head: &[u8]) -> usize {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let names = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    names.filter(|(name, _)| TOLD.contains(name)).count()
 }
 
 /// The length of a successful answer.
@@ -162,6 +177,15 @@ mod tests {
             }
             assert_eq!(sizes, [64, 100_000], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_a_proxy_tells_is_counted() {
+        let head = String::from_utf8(request_told()).unwrap();
+        let told = head.replace("Host:", "X-Real-IP: 192.0.2.1\r\nx-forwarded-for: x-real-ip\r\nHost:");
+
+        assert_eq!(Requests::default().next(&mut head.as_bytes()).unwrap(), Some(0));
+        assert_eq!(Requests::default().next(&mut told.as_bytes()).unwrap(), Some(2));
     }
 
     #[test]

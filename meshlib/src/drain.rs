@@ -15,6 +15,8 @@ use tokio_util::sync::WaitForCancellationFuture;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::relay::Seldom;
+
 /// How long [`Drain::on_signals`] lets connections go on. Default 10 s.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -149,7 +151,7 @@ impl Draining {
 
     /// Runs a future until it ends (`Some`) or the drain is forced (`None`; the future is dropped).
     pub fn until_forced<F: Future>(&self, future: F) -> UntilForced<'_, F> {
-        UntilForced { future, forced: self.force.cancelled() }
+        UntilForced { future, forced: Seldom::new(self.force.cancelled()) }
     }
 }
 
@@ -163,7 +165,7 @@ pub struct UntilForced<'a, F> {
     #[pin]
     future: F,
     #[pin]
-    forced: WaitForCancellationFuture<'a>,
+    forced: Seldom<WaitForCancellationFuture<'a>>,
 }
 
 impl<F: Future> Future for UntilForced<'_, F> {

@@ -96,6 +96,7 @@ mod compress;
 mod driven;
 mod expect;
 mod form;
+mod head_timer;
 mod headers;
 mod pool;
 mod retry;
@@ -110,6 +111,7 @@ pub use accepted::Accepted;
 pub use body::Body;
 pub use client::ClientLayer;
 pub use client::HttpClient;
+pub use client::KeptRequest;
 #[cfg(feature = "compress")]
 pub use compress::Compress;
 #[cfg(feature = "compress")]

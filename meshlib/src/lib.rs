@@ -113,7 +113,9 @@ mod endpoint;
 mod error;
 mod forward;
 mod listen;
+mod once;
 mod proxy;
+mod relay;
 mod serve;
 mod session;
 

@@ -13,6 +13,8 @@ pub(super) fn configure(job: &Job<'_>) -> io::Result<Launch> {
     let proxy = json!({
         "handler": "reverse_proxy",
         "upstreams": servers,
+        // It tells servers more about the client by itself.
+        "headers": {"request": {"set": {"X-Real-IP": ["{http.request.remote.host}"]}}},
         "load_balancing": {"selection_policy": {"policy": "least_conn"}},
         // The default of 32 would make it connect for half of the requests.
         "transport": {"protocol": "http", "keep_alive": {"max_idle_conns_per_host": 1024}},

@@ -84,6 +84,10 @@ fn http_filter() -> Value {
         "name": "bench",
         "domains": ["*"],
         "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "bench"}}],
+        "request_headers_to_add": [
+            told("X-Forwarded-Host", "%REQ(:AUTHORITY)%"),
+            told("X-Real-IP", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        ],
     });
     json!({
         "name": "envoy.filters.network.http_connection_manager",
@@ -91,9 +95,16 @@ fn http_filter() -> Value {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "bench",
             "http_filters": [router],
+            // What servers are told about the client, in place of what it says itself. The protocol is told anyway.
+            "use_remote_address": true,
+            "generate_request_id": false,
             "route_config": {"virtual_hosts": [host]},
         },
     })
+}
+
+fn told(key: &str, value: &str) -> Value {
+    json!({"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})
 }
 
 fn address(addr: SocketAddr) -> Value {

@@ -56,6 +56,17 @@ listen bench
         options,
         job.listen
     );
+    if job.profile.is_http() {
+        // What servers are told about the client, in place of what it says itself.
+        text.push_str(
+            "    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Real-IP %[src]
+",
+        );
+        let proto = if job.profile.client_tls() { "https" } else { "http" };
+        text.push_str(&format!("    http-request set-header X-Forwarded-Proto {proto}\n"));
+    }
     for (i, backend) in job.backends.iter().enumerate() {
         text.push_str(&format!("    server s{i} {backend} {server}\n"));
     }

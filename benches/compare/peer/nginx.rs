@@ -78,12 +78,16 @@ fn http_settings(job: &Job<'_>) -> String {
     text
 }
 
-/// How HTTP goes to the servers: over kept connections, with the client's host.
+/// How HTTP goes to the servers: over kept connections, with the client's host and what servers are told about it.
 const HTTP_PASS: &str = "location / {
             proxy_pass http://bench;
             proxy_http_version 1.1;
             proxy_set_header Connection \"\";
             proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Host $host;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Real-IP $remote_addr;
         }";
 
 /// Says why this nginx cannot forward TCP.

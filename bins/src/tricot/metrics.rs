@@ -1,6 +1,5 @@
 //! What is counted.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -99,7 +98,8 @@ pub(super) struct Requests {
     registry: Registry,
     host: Arc<str>,
     service: Arc<str>,
-    counters: Mutex<HashMap<(&'static str, u16), Counter>>,
+    /// Few each: found by a look at all of them.
+    counters: Mutex<Vec<((&'static str, StatusCode), Counter)>>,
 }
 
 impl Requests {
@@ -116,16 +116,19 @@ impl Requests {
     pub(super) fn count(&self, method: &Method, status: StatusCode) {
         let method = known(method);
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = counters.entry((method, status.as_u16())).or_insert_with(|| {
-            let labels = [
-                ("host", &*self.host),
-                ("service", &*self.service),
-                ("code", status.as_str()),
-                ("method", method),
-            ];
-            self.registry.counter("tricot_requests_total", "Requests answered.", &labels)
-        });
+        if let Some((_, counter)) = counters.iter().find(|(of, _)| *of == (method, status)) {
+            counter.inc();
+            return;
+        }
+        let labels = [
+            ("host", &*self.host),
+            ("service", &*self.service),
+            ("code", status.as_str()),
+            ("method", method),
+        ];
+        let counter = self.registry.counter("tricot_requests_total", "Requests answered.", &labels);
         counter.inc();
+        counters.push(((method, status), counter));
     }
 }
 

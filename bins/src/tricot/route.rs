@@ -1,5 +1,7 @@
 //! From a request to the instance that answers it.
 
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -19,6 +21,7 @@ use meshlib::balance::Replay;
 use meshlib::http::Accepted;
 use meshlib::http::Body;
 use meshlib::http::route::host_name;
+use pin_project::pin_project;
 use tokio::sync::Notify;
 use tokio::time;
 use tower::Service;
@@ -106,29 +109,73 @@ impl Route {
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Unanswered> {
-        let routes = self.current.wait().await.ok_or(Refused::NotReady)?;
-        let host = host::of(&request).unwrap_or_default();
-        let shown = request.extensions().get::<Accepted>().and_then(|it| it.session().server_name.clone());
+    /// Begins to answer a request by a table.
+    fn answer(self: &Arc<Self>, routes: Arc<Routes>, request: Request<Body>) -> Answer {
+        let to = match self.first(&routes, &request) {
+            Ok(to) => to,
+            Err(unanswered) => return Box::pin(ready(Ok(unanswered.answer()))),
+        };
+        match to {
+            First::Redirect(answer) => Box::pin(ready(Ok(answer))),
+            First::Only(group) => {
+                let answer = group.balance(self.send.clone(), ATTEMPTS).call(request);
+                Box::pin(ByOne { answer, group })
+            }
+            First::OfSeveral => {
+                let shared = Arc::clone(self);
+                Box::pin(async move {
+                    Ok(shared.by_several(&routes, request).await.unwrap_or_else(Unanswered::answer))
+                })
+            }
+        }
+    }
+
+    /// What a request is for.
+    fn first(&self, routes: &Routes, request: &Request<Body>) -> Result<First, Unanswered> {
+        let host = host::of(request).unwrap_or_default();
+        let shown = request.extensions().get::<Accepted>().and_then(|it| it.session().server_name.as_ref());
         if let Some(shown) = shown {
             let name = host_name(host);
-            if *shown != *name && !self.certificates.same(&shown, &name) {
+            if **shown != *name && !self.certificates.same(shown, &name) {
                 return Err(Refused::Misdirected.into());
             }
         }
+        let target = request.uri().path_and_query();
+        let path = target.map_or("/", PathAndQuery::path);
+        let mut found = routes.table.find(host, path);
+        let mut unusable = None;
+        match usable(&mut found, &mut unusable) {
+            Some(Rule::Redirect(redirect)) => {
+                self.metrics.redirects.inc();
+                Ok(First::Redirect(redirected(redirect, target)))
+            }
+            Some(Rule::Proxy(group)) => Ok(match usable(&mut found, &mut unusable) {
+                None => First::Only(Arc::clone(group)),
+                Some(_) => First::OfSeveral,
+            }),
+            None => match unusable {
+                Some(group) => Err(Unanswered::by(group, Refused::NoneUsable)),
+                None => {
+                    self.metrics.no_route.inc();
+                    Err(Refused::NoRule.into())
+                }
+            },
+        }
+    }
+
+    /// Sends a request to one group after the other until somebody takes it.
+    async fn by_several(
+        &self,
+        routes: &Routes,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Unanswered> {
+        let host = host::of(&request).unwrap_or_default();
         // A count more, so that the path lives longer than the request.
         let target = request.uri().path_and_query().cloned();
         let path = target.as_ref().map_or("/", PathAndQuery::path);
         let mut found = routes.table.find(host, path);
         let mut unusable = None;
         let mut next = usable(&mut found, &mut unusable);
-        if next.is_none() {
-            let Some(group) = unusable else {
-                self.metrics.no_route.inc();
-                return Err(Refused::NoRule.into());
-            };
-            return Err(Unanswered::by(group, Refused::NoneUsable));
-        }
         let mut request = Some(request);
         let mut failure = None;
         let mut attempts = ATTEMPTS;
@@ -142,21 +189,22 @@ impl Shared {
             };
             next = usable(&mut found, &mut unusable);
             // To be sent elsewhere, should nobody here take it.
-            request = next.and_then(|_| this.replay());
-            let sent = request.as_ref().map(|_| Arc::<AtomicU32>::default());
+            let kept = next.and_then(|_| this.keep());
+            let sent = kept.as_ref().map(|_| Arc::<AtomicU32>::default());
             let send = self.send.counting(sent.clone());
             match group.balance(send, attempts).oneshot(this).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if error.is_retryable() || matches!(error, Error::Unavailable { .. }) => {
+                Err(error) if is_nobodys(&error) => {
                     attempts -= sent.map_or(attempts, |sent| sent.load(Ordering::Relaxed)).min(attempts);
                     if attempts == 0 {
                         // A redirect needs none.
                         next = next.filter(|rule| matches!(rule, Rule::Redirect(_)));
                     }
+                    request = kept.map(Replay::replay);
                     if next.is_some() && request.is_some() {
                         self.metrics.retries.inc();
                     }
-                    tracing::debug!(target: "tricot", rule = %group.name, error = %error.chain(), "nobody there takes the request");
+                    nobody_takes(group, &error);
                     failure = Some(Unanswered::by(group, Refused::Failed(error)));
                 }
                 Err(error) => return Err(Unanswered::by(group, Refused::Failed(error))),
@@ -164,6 +212,49 @@ impl Shared {
         }
         Err(failure.unwrap_or_else(|| Refused::NoneUsable.into()))
     }
+}
+
+/// The answer of [`Route`].
+type Answer = BoxFuture<'static, Result<Response<Body>, Error>>;
+
+/// The first rule that can do something with a request.
+enum First {
+    Redirect(Response<Body>),
+    /// The instances of this group may answer it, and there is nobody else.
+    Only(Arc<Group>),
+    OfSeveral,
+}
+
+/// A request that one group may answer, as nearly all are.
+#[pin_project]
+struct ByOne<F> {
+    #[pin]
+    answer: F,
+    group: Arc<Group>,
+}
+
+impl<F: Future<Output = Result<Response<Body>, Error>>> Future for ByOne<F> {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = std::task::ready!(this.answer.poll(cx));
+        Poll::Ready(Ok(answer.unwrap_or_else(|error| {
+            if is_nobodys(&error) {
+                nobody_takes(this.group, &error);
+            }
+            Unanswered::by(this.group, Refused::Failed(error)).answer()
+        })))
+    }
+}
+
+/// Whether nobody has taken the request that failed so.
+fn is_nobodys(error: &Error) -> bool {
+    error.is_retryable() || matches!(error, Error::Unavailable { .. })
+}
+
+fn nobody_takes(group: &Group, error: &Error) {
+    tracing::debug!(target: "tricot", rule = %group.name, error = %error.chain(), "nobody there takes the request");
 }
 
 /// Why a request is not answered by an instance, and what it counts among.
@@ -176,6 +267,17 @@ impl Unanswered {
     /// Not by an instance of this group, whose rule it fits.
     fn by(group: &Group, refused: Refused) -> Self {
         Self { refused, unserved: group.unserved().map(Unserved) }
+    }
+
+    /// What the service around this one makes a page of.
+    fn answer(self) -> Response<Body> {
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = self.refused.status();
+        answer.extensions_mut().insert(Arc::new(self.refused));
+        if let Some(unserved) = self.unserved {
+            answer.extensions_mut().insert(unserved);
+        }
+        answer
     }
 }
 
@@ -222,27 +324,21 @@ fn redirected(redirect: &Redirect, target: Option<&PathAndQuery>) -> Response<Bo
 impl Service<Request<Body>> for Route {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, Error>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if let Some(routes) = self.0.current.get() {
+            return self.0.answer(routes, request);
+        }
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            match shared.answer(request).await {
-                Ok(answer) => Ok(answer),
-                // The service around this one makes a page of it.
-                Err(Unanswered { refused, unserved }) => {
-                    let mut answer = Response::new(Body::empty());
-                    *answer.status_mut() = refused.status();
-                    answer.extensions_mut().insert(Arc::new(refused));
-                    if let Some(unserved) = unserved {
-                        answer.extensions_mut().insert(unserved);
-                    }
-                    Ok(answer)
-                }
+            match shared.current.wait().await {
+                Some(routes) => shared.answer(routes, request).await,
+                None => Ok(Unanswered::from(Refused::NotReady).answer()),
             }
         })
     }

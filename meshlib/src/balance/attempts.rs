@@ -11,10 +11,14 @@ use crate::session::Session;
 ///
 /// It is made again, on another endpoint, only where the first attempt provably sent nothing.
 pub trait Replay: Sized {
-    /// The same request once more. Default: none, it cannot be made twice.
-    fn replay(&mut self) -> Option<Self> {
-        None
-    }
+    /// What is kept of a request while it is tried. For one that is cheap to clone, the request itself.
+    type Kept: Send;
+
+    /// Keeps what it takes to make the same request once more. `None`: it cannot be made twice.
+    fn keep(&mut self) -> Option<Self::Kept>;
+
+    /// The same request once more.
+    fn replay(kept: Self::Kept) -> Self;
 
     /// A hash that is the same for requests that belong together, for balancers that keep them on one endpoint.
     /// Default: none.
@@ -24,8 +28,14 @@ pub trait Replay: Sized {
 }
 
 impl Replay for Session {
-    fn replay(&mut self) -> Option<Self> {
+    type Kept = Self;
+
+    fn keep(&mut self) -> Option<Self> {
         Some(self.clone())
+    }
+
+    fn replay(kept: Self) -> Self {
+        kept
     }
 
     /// Of the client's address, without its port.

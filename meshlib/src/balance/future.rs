@@ -14,9 +14,7 @@ use futures::future::BoxFuture;
 use pin_project::pin_project;
 use tokio::time::Instant;
 use tower::Service;
-use tower::ServiceExt;
 use tower::load::TrackCompletion;
-use tower::util::Oneshot;
 
 use super::Hints;
 use super::attempts::Replay;
@@ -33,6 +31,7 @@ use crate::error::Error;
 use crate::error::Fault;
 use crate::error::Unavailable;
 use crate::observe::Event;
+use crate::once::Once;
 use crate::session::To;
 
 /// Pause before a request that was tried on every endpoint begins a second round, doubled up to the second value.
@@ -41,12 +40,15 @@ const ROUND_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::
 /// The answer of a [`Balance`](super::Balance).
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct BalanceFuture<S: Service<To<R>>, R, K> {
+pub struct BalanceFuture<S: Service<To<R>>, R: Replay, K> {
     inner: S,
     shared: Arc<Shared>,
     calls: Arc<Calls<K>>,
-    /// Taken while an attempt runs that cannot be repeated.
+    /// Before the first attempt.
     request: Option<R>,
+    /// Of the request, after it, unless it cannot be made again.
+    kept: Option<R::Kept>,
+    affinity: Option<u64>,
     tried: Vec<EndpointKey>,
     attempts: u32,
     rounds: Backoff,
@@ -70,19 +72,21 @@ enum Step<S: Service<To<R>>, R> {
     },
     Call {
         #[pin]
-        call: Oneshot<S, To<R>>,
+        call: Once<S, To<R>>,
         attempt: Attempt,
         place: Option<Place>,
     },
 }
 
-impl<S: Service<To<R>>, R, K> BalanceFuture<S, R, K> {
+impl<S: Service<To<R>>, R: Replay, K> BalanceFuture<S, R, K> {
     pub(super) fn new(inner: S, shared: Arc<Shared>, calls: Arc<Calls<K>>, request: R) -> Self {
         Self {
             inner,
             shared,
             calls,
+            affinity: request.affinity(),
             request: Some(request),
+            kept: None,
             tried: Vec::new(),
             attempts: 0,
             rounds: Backoff::new(ROUND_PAUSE.0, ROUND_PAUSE.1),
@@ -115,24 +119,24 @@ where
                     let picked = if place.is_none() && waiting.is_some() && queued {
                         Err(Nothing::Pending)
                     } else {
-                        let hash = this.request.as_ref().and_then(Replay::affinity);
-                        this.shared.pick(&Hints { exclude: this.tried, hash })
+                        this.shared.pick(&Hints { exclude: this.tried, hash: *this.affinity })
                     };
                     match picked {
                         Ok(replica) => {
                             // Whoever is behind has its turn. The place itself is kept until the attempt has succeeded:
                             // those that came later must not take it, or turn this one away when the attempt fails.
                             let place = place.map(Place::pass);
-                            let Some(mut request) = this.request.take() else {
+                            let request = this.request.take().or_else(|| this.kept.take().map(R::replay));
+                            let Some(mut request) = request else {
                                 unreachable!("a request that cannot be repeated is not picked for twice")
                             };
                             if this.calls.attempts.most.is_none_or(|most| *this.attempts + 1 < most) {
-                                *this.request = request.replay();
+                                *this.kept = request.keep();
                             }
                             *this.attempts += 1;
                             let to = To::new(replica.endpoint().clone(), request);
                             let attempt = Attempt::begin(this.shared, replica, this.asked.take());
-                            let call = this.inner.clone().oneshot(to);
+                            let call = Once::new(this.inner.clone(), to);
                             this.step.set(Step::Call { call, attempt, place });
                         }
                         Err(nothing) => {
@@ -172,10 +176,10 @@ where
                 }
                 StepProj::Call { call, attempt, place } => {
                     let result = ready!(call.poll(cx));
-                    let mut guard = attempt.end(result.as_ref().err());
+                    let (mut guard, took) = attempt.end(result.as_ref().err());
                     let error = match result {
                         Ok(answer) => {
-                            guard.answered(this.shared.times.then(|| attempt.since.elapsed()));
+                            guard.answered(this.shared.times.then_some(took));
                             this.shared.succeeded(&attempt.replica);
                             return Poll::Ready(Ok(this.calls.tracking.track_completion(guard, answer)));
                         }
@@ -188,7 +192,7 @@ where
                     }
                     let attempts = &this.calls.attempts;
                     let again = error.is_retryable()
-                        && this.request.is_some()
+                        && this.kept.is_some()
                         && attempts.most.is_none_or(|most| *this.attempts < most)
                         && attempts.budget.as_ref().is_none_or(Budget::withdraw);
                     if !again {
@@ -226,11 +230,12 @@ impl Attempt {
         Self { shared: Arc::clone(shared), replica, since, guard }
     }
 
-    fn end(&mut self, error: Option<&Error>) -> InFlight {
+    /// Gives back the guard, and how long it took.
+    fn end(&mut self, error: Option<&Error>) -> (InFlight, Duration) {
         let Some(guard) = self.guard.take() else { unreachable!("an attempt ends once") };
         let (name, endpoint, took) = (&self.shared.name, self.replica.endpoint(), self.since.elapsed());
         self.shared.observer.on(&Event::Attempted { name, endpoint, took, error });
-        guard
+        (guard, took)
     }
 }
 
@@ -243,7 +248,7 @@ impl Drop for Attempt {
     }
 }
 
-impl<S: Service<To<R>>, R, K> fmt::Debug for BalanceFuture<S, R, K> {
+impl<S: Service<To<R>>, R: Replay, K> fmt::Debug for BalanceFuture<S, R, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BalanceFuture").field("attempts", &self.attempts).finish_non_exhaustive()
     }

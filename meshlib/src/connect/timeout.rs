@@ -9,11 +9,10 @@ use pin_project::pin_project;
 use tokio::time::Sleep;
 use tower::Layer;
 use tower::Service;
-use tower::ServiceExt;
-use tower::util::Oneshot;
 
 use crate::error::Error;
 use crate::error::Phase;
+use crate::once::Once;
 
 /// Gives a service a deadline that covers its readiness and its call.
 ///
@@ -87,7 +86,7 @@ where
 
     fn call(&mut self, request: R) -> TimeoutFuture<S, R> {
         TimeoutFuture {
-            inner: self.inner.clone().oneshot(request),
+            inner: Once::new(self.inner.clone(), request),
             sleep: self.layer.after.map(tokio::time::sleep),
             layer: self.layer,
         }
@@ -100,7 +99,7 @@ where
 #[must_use = "futures do nothing unless polled"]
 pub struct TimeoutFuture<S: Service<R>, R> {
     #[pin]
-    inner: Oneshot<S, R>,
+    inner: Once<S, R>,
     #[pin]
     sleep: Option<Sleep>,
     layer: TimeoutLayer,
@@ -129,6 +128,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -2,22 +2,25 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Request;
 use http::Response;
-use http::header::EXPECT;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use pin_project::pin_project;
 use rustls::ClientConfig;
 use tower::Layer;
 use tower::Service;
@@ -25,9 +28,7 @@ use tower::Service;
 use super::Accepted;
 use super::Body;
 use super::HttpError;
-use super::driven::Answer;
 use super::driven::Http1;
-use super::expect;
 use super::form;
 use super::pool::Key;
 use super::pool::Pool;
@@ -171,39 +172,106 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
         let client = Arc::clone(&self.0);
         let decision = client.connector.policy().connect(&to);
         let slot = client.pool.slot(Key::new(&to, &decision, &client.pool.options));
-        Box::pin(async move {
-            // A kept connection may be closing this very moment. What was not sent goes to another one.
-            while let Some(reused) = slot.take() {
-                match reused.send(request, &slot, &decision).await {
-                    Ok(response) => return Ok(response),
-                    Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
-                    Err(failed) => {
-                        let error = failed.of_kept();
-                        if error.is_of_connection() {
-                            // What was kept beside it was most likely closed with it.
-                            slot.drop_idle();
-                        }
-                        return Err(error);
-                    }
+        let call = Call { client, to, decision, slot };
+        match call.slot.take() {
+            Some(Reused::Http1(http1)) => {
+                let replayable = is_replayable(&request);
+                let sent = http1.send(form::in_http1(request), Arc::clone(&call.slot));
+                Box::pin(OnKept { sent, replayable, call: Some(call), another: None })
+            }
+            kept => Box::pin(call.send(request, kept)),
+        }
+    }
+}
+
+/// What a request is sent with.
+struct Call<C> {
+    client: Arc<Client<C>>,
+    to: To<Session>,
+    decision: ConnectTls,
+    slot: Arc<Slot>,
+}
+
+impl<C: Connector> Call<C> {
+    /// Sends a request on a connection that was kept or, where there is none that is not closing, on a new one.
+    async fn send(
+        self,
+        mut request: Request<Body>,
+        mut kept: Option<Reused>,
+    ) -> Result<Response<Body>, Error> {
+        while let Some(reused) = kept.take().or_else(|| self.slot.take()) {
+            match reused.send(request, &self.slot, &self.decision).await {
+                Ok(response) => return Ok(response),
+                Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
+                Err(failed) => return Err(self.failed(failed)),
+            }
+        }
+        let Self { client, to, decision, slot } = self;
+        let opened = if slot.is_shared() || to.endpoint.metadata.protocol == Some(Protocol::Http2) {
+            // The first opens one, the others share it.
+            let permit = slot.opening.acquire().await;
+            match slot.take() {
+                Some(reused) => reused,
+                None => {
+                    let opened = Box::pin(client.open(to, decision.clone(), &slot)).await?;
+                    drop(permit);
+                    opened
                 }
             }
-            // Boxed below: most requests find a connection and need not carry what opening one takes.
-            let opened = if slot.is_shared() || to.endpoint.metadata.protocol == Some(Protocol::Http2) {
-                // The first opens one, the others share it.
-                let permit = slot.opening.acquire().await;
-                match slot.take() {
-                    Some(reused) => reused,
-                    None => {
-                        let opened = Box::pin(client.open(to, decision.clone(), &slot)).await?;
-                        drop(permit);
-                        opened
-                    }
-                }
-            } else {
-                Box::pin(client.open(to, decision.clone(), &slot)).await?
-            };
-            opened.send(request, &slot, &decision).await.map_err(Into::into)
-        })
+        } else {
+            Box::pin(client.open(to, decision.clone(), &slot)).await?
+        };
+        opened.send(request, &slot, &decision).await.map_err(Into::into)
+    }
+
+    /// The error of a request on a connection that was kept.
+    fn failed(&self, failed: Failed) -> Error {
+        let error = failed.of_kept();
+        if error.is_of_connection() {
+            // What was kept beside it was most likely closed with it.
+            self.slot.drop_idle();
+        }
+        error
+    }
+}
+
+/// A request on a kept HTTP/1 connection, as nearly all are.
+///
+/// Such a connection may be closing this very moment. What was not sent goes to another one.
+#[pin_project]
+struct OnKept<C, F> {
+    #[pin]
+    sent: F,
+    replayable: bool,
+    /// Taken when that has failed.
+    call: Option<Call<C>>,
+    another: Option<BoxFuture<'static, Result<Response<Body>, Error>>>,
+}
+
+impl<C, F> Future for OnKept<C, F>
+where
+    C: Connector,
+    F: Future<Output = Result<Response<Body>, TrySendError<Request<Body>>>>,
+{
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(another) = this.another {
+            return another.as_mut().poll(cx);
+        }
+        let error = match ready!(this.sent.poll(cx)) {
+            Ok(response) => return Poll::Ready(Ok(response)),
+            Err(error) => error,
+        };
+        // Nobody polls it again after its end.
+        let Some(call) = this.call.take() else { return Poll::Pending };
+        match Failed::new(error, *this.replayable) {
+            Failed { unsent: Some(unsent), .. } => {
+                this.another.insert(Box::pin(call.send(*unsent, None))).as_mut().poll(cx)
+            }
+            failed => Poll::Ready(Err(call.failed(failed))),
+        }
     }
 }
 
@@ -261,45 +329,23 @@ impl Reused {
         slot: &Arc<Slot>,
         decision: &ConnectTls,
     ) -> Result<Response<Body>, Failed> {
-        let settled = http_body::Body::is_end_stream(request.body());
-        let replayable = settled && request.method().is_idempotent();
+        let replayable = is_replayable(&request);
         match self {
-            Self::Http1(mut http1) => {
-                form::for_http1(&mut request);
-                if request.headers().contains_key(EXPECT) {
-                    request = expect::holding_back(request);
-                }
-                match http1.send(request).await {
-                    // After an upgrade the connection belongs to others.
-                    Ok(response) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
-                        http1.detach();
-                        Ok(response.map(Body::from))
-                    }
-                    Ok(response) => {
-                        if !settled {
-                            http1.detach();
-                        }
-                        Ok(response.map(|body| Answer::body(body, http1, Arc::clone(slot))))
-                    }
-                    Err(mut error) => {
-                        let unsent = error.take_message().map(Box::new);
-                        Err(Failed { unsent, replayable, error: error.into_error() })
-                    }
-                }
-            }
+            Self::Http1(http1) => http1.send(form::in_http1(request), Arc::clone(slot)).await,
             Self::Http2(mut sender, stream) => {
                 let tls = !matches!(decision, ConnectTls::Plaintext);
                 form::for_http2(&mut request, tls);
-                match sender.try_send_request(request).await {
-                    Ok(response) => Ok(response.map(|body| Body::from(body).holding(stream))),
-                    Err(mut error) => {
-                        let unsent = error.take_message().map(Box::new);
-                        Err(Failed { unsent, replayable, error: error.into_error() })
-                    }
-                }
+                let answer = sender.try_send_request(request).await;
+                answer.map(|response| response.map(|body| Body::from(body).holding(stream)))
             }
         }
+        .map_err(|error| Failed::new(error, replayable))
     }
+}
+
+/// Whether a request can be made again as long as no answer to it has come.
+fn is_replayable(request: &Request<Body>) -> bool {
+    http_body::Body::is_end_stream(request.body()) && request.method().is_idempotent()
 }
 
 /// A request that got no answer, and the request itself if nothing of it was sent.
@@ -310,6 +356,11 @@ struct Failed {
 }
 
 impl Failed {
+    fn new(mut error: TrySendError<Request<Body>>, replayable: bool) -> Self {
+        let unsent = error.take_message().map(Box::new);
+        Self { unsent, replayable, error: error.into_error() }
+    }
+
     /// The error of a request on a connection that had been kept. The server may have closed it before it saw the
     /// request, so what can be repeated may be.
     fn of_kept(self) -> Error {
@@ -390,13 +441,34 @@ impl Offers {
 
 /// A request is made again with the body of the first, as long as nobody has begun to read that.
 impl Replay for Request<Body> {
-    fn replay(&mut self) -> Option<Self> {
+    type Kept = KeptRequest;
+
+    fn keep(&mut self) -> Option<KeptRequest> {
         let mut request = Self::new(self.body_mut().share());
         *request.method_mut() = self.method().clone();
         *request.uri_mut() = self.uri().clone();
         *request.version_mut() = self.version();
         *request.headers_mut() = self.headers().clone();
-        *request.extensions_mut() = self.extensions().clone();
-        Some(request)
+        // A map that has only what a server puts into it is not worth being cloned.
+        let accepted = self.extensions().get::<Accepted>().filter(|_| self.extensions().len() == 1).cloned();
+        if accepted.is_none() {
+            *request.extensions_mut() = self.extensions().clone();
+        }
+        Some(KeptRequest { request, accepted })
     }
+
+    fn replay(kept: KeptRequest) -> Self {
+        let KeptRequest { mut request, accepted } = kept;
+        if let Some(accepted) = accepted {
+            request.extensions_mut().insert(accepted);
+        }
+        request
+    }
+}
+
+/// What is kept of a request while it is tried: all of it.
+#[derive(Debug)]
+pub struct KeptRequest {
+    request: Request<Body>,
+    accepted: Option<Accepted>,
 }

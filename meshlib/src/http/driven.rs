@@ -7,18 +7,16 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
-use std::task::Wake;
 use std::task::Waker;
+use std::task::ready;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::task::AtomicWaker;
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use http_body::Body as _;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -27,11 +25,13 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::Connection;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use pin_project::pin_project;
 use tower::BoxError;
 
 use super::Body;
 use super::pool::Slot;
 use crate::io::Io;
+use crate::relay::Relay;
 
 /// A connection for one request at a time.
 pub(super) struct Http1 {
@@ -61,24 +61,22 @@ impl Http1 {
         self.sender.is_ready()
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request. The connection goes on with the body of the answer, which gives it back to `slot` at its end.
     pub(super) fn send(
-        &mut self,
+        mut self,
         request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send {
-        let driver = &mut self.driver;
-        // What the request wakes is moved right below.
-        driver.relay.task.take();
+        slot: Arc<Slot>,
+    ) -> impl Future<Output = Result<Response<Body>, TrySendError<Request<Body>>>> + Send {
+        // What the request wakes is moved when the answer is asked for.
+        self.driver.relay.task.take();
+        let settled = request.body().is_end_stream();
         let answer = self.sender.try_send_request(request);
-        async move {
-            let mut answer = std::pin::pin!(answer);
-            std::future::poll_fn(|cx| driver.poll(cx, |silent| answer.as_mut().poll(silent))).await
-        }
+        Sent { answer, http1: Some(self), slot, settled }
     }
 
     /// Leaves the connection to a task: for what follows an upgrade, and for requests whose bodies may still be on their way
     /// when nobody asks for more of their answers.
-    pub(super) fn detach(&mut self) {
+    fn detach(&mut self) {
         if let Some(connection) = self.driver.connection.take() {
             // Ends when the peer closes, or nobody has a use for the connection.
             tokio::spawn(connection);
@@ -86,10 +84,48 @@ impl Http1 {
     }
 }
 
+/// A request on its way, until the head of its answer is there.
+///
+/// Not an async block: that would keep hyper's future, and with it the request, twice.
+#[pin_project]
+struct Sent<F> {
+    #[pin]
+    answer: F,
+    /// Taken with the answer.
+    http1: Option<Http1>,
+    slot: Arc<Slot>,
+    /// Whether the request has been sent as a whole when its head has been.
+    settled: bool,
+}
+
+impl<F> Future for Sent<F>
+where
+    F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
+{
+    type Output = Result<Response<Body>, TrySendError<Request<Body>>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(http1) = this.http1 else { return Poll::Pending };
+        let response = ready!(http1.driver.poll(cx, |silent| this.answer.as_mut().poll(silent)))?;
+        let Some(mut http1) = this.http1.take() else { return Poll::Pending };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // After an upgrade the connection belongs to others.
+            http1.detach();
+            return Poll::Ready(Ok(response.map(Body::from)));
+        }
+        if !*this.settled {
+            http1.detach();
+        }
+        Poll::Ready(Ok(response.map(|body| Answer::body(body, http1, Arc::clone(this.slot)))))
+    }
+}
+
 /// What moves the bytes of a connection.
 struct Driver {
     /// None if it has ended, or a task has it.
     connection: Option<Moves>,
+    /// What the connection wakes.
     relay: Arc<Relay>,
     /// Of the relay.
     waker: Waker,
@@ -98,33 +134,10 @@ struct Driver {
 /// A connection that ends when it is closed. Its type has no name.
 type Moves = BoxFuture<'static, Result<(), hyper::Error>>;
 
-/// Passes on to a task that the connection can go on, unless the task is at it: then it only notes that.
-///
-/// The connection holds this one waker for as long as it lives, whichever task uses it.
-#[derive(Default)]
-struct Relay {
-    woken: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Wake for Relay {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Before the task is woken, and read by it after it has registered: one of both is seen.
-        self.woken.store(true, Ordering::SeqCst);
-        self.task.wake();
-    }
-}
-
 impl Driver {
     fn new(connection: Moves) -> Self {
-        let relay = Arc::<Relay>::default();
+        let relay = Relay::called();
         let waker = Waker::from(Arc::clone(&relay));
-        // It has not been asked yet and tells nothing before that.
-        relay.woken.store(true, Ordering::SeqCst);
         Self { connection: Some(connection), relay, waker }
     }
 
@@ -142,7 +155,7 @@ impl Driver {
                 return Poll::Ready(outcome);
             }
             self.relay.task.register(cx.waker());
-            if !self.relay.woken.load(Ordering::SeqCst) {
+            if !self.relay.has_called() {
                 return Poll::Pending;
             }
         }
@@ -153,7 +166,7 @@ impl Driver {
 
     /// Moves what can be moved.
     fn drive(&mut self) {
-        self.relay.woken.store(false, Ordering::SeqCst);
+        self.relay.take();
         let Some(connection) = &mut self.connection else { return };
         // What went wrong is told to the request and to the body of its answer.
         if connection.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
@@ -163,7 +176,7 @@ impl Driver {
 
     /// The same if the connection has asked for it.
     fn catch_up(&mut self) {
-        if self.relay.woken.load(Ordering::SeqCst) {
+        if self.relay.has_called() {
             self.drive();
         }
     }
@@ -183,7 +196,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The body of an answer that came on `http1`.
-    pub(super) fn body(incoming: Incoming, http1: Http1, slot: Arc<Slot>) -> Body {
+    fn body(incoming: Incoming, http1: Http1, slot: Arc<Slot>) -> Body {
         let answer = Self { incoming, http1: Some(http1), slot, ended: false };
         // One that has ended gives its connection back at once.
         if answer.incoming.is_end_stream() { Body::empty() } else { Body::answer(Box::new(answer)) }
@@ -195,7 +208,7 @@ impl Answer {
         let frame = match read(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(frame) => frame,
             Poll::Pending => match http1 {
-                Some(http1) => std::task::ready!(http1.driver.poll(cx, read)),
+                Some(http1) => ready!(http1.driver.poll(cx, read)),
                 // Nobody reads on after the end.
                 None => None,
             },

@@ -11,9 +11,16 @@ use http::uri::PathAndQuery;
 use http::uri::Scheme;
 
 use super::Body;
+use super::expect;
+
+/// What is sent to an HTTP/1.1 server for a request.
+pub(super) fn in_http1(mut request: Request<Body>) -> Request<Body> {
+    for_http1(&mut request);
+    if request.headers().contains_key(header::EXPECT) { expect::holding_back(request) } else { request }
+}
 
 /// The path alone, the authority in `Host` (RFC 9112 section 3.2.1).
-pub(super) fn for_http1(request: &mut Request<Body>) {
+fn for_http1(request: &mut Request<Body>) {
     *request.version_mut() = Version::HTTP_11;
     if request.uri().authority().is_none() || request.method() == Method::CONNECT {
         return;

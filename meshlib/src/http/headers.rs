@@ -505,18 +505,8 @@ pub(super) fn carries_http(protocols: &[u8]) -> bool {
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1).
 fn strip(headers: &mut HeaderMap, fields: &Fields) {
     if fields.connection {
-        let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
-            // What nearly all say names no field, but one that is removed anyway.
-            .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
-            .filter(|token| !token.eq_ignore_ascii_case(b"close"))
-            // Nobody may take these away: they say what the message is and who it is for.
-            .filter(|token| !token.eq_ignore_ascii_case(b"host"))
-            .filter(|token| !token.eq_ignore_ascii_case(b"content-length"))
-            .filter(|token| !token.eq_ignore_ascii_case(b"te"))
-            .filter_map(|token| HeaderName::from_bytes(token).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
+        if !headers.get_all(header::CONNECTION).iter().all(|field| names_nothing(field.as_bytes())) {
+            strip_named(headers);
         }
         headers.remove(header::CONNECTION);
     }
@@ -537,6 +527,26 @@ fn strip(headers: &mut HeaderMap, fields: &Fields) {
     }
     headers.remove(&KEEP_ALIVE);
     headers.remove(&PROXY_CONNECTION);
+}
+
+/// Takes away what `Connection` names.
+fn strip_named(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+        .filter(|token| !names_nothing(token))
+        // Nobody may take these away: they say what the message is and who it is for.
+        .filter(|token| !token.eq_ignore_ascii_case(b"host"))
+        .filter(|token| !token.eq_ignore_ascii_case(b"content-length"))
+        .filter(|token| !token.eq_ignore_ascii_case(b"te"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// What nearly every `Connection` says: no field is named so, but one that is removed anyway.
+fn names_nothing(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
 }
 
 /// The members of a list that may be spread over several fields.

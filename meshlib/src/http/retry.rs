@@ -196,7 +196,7 @@ where
             let kept = if body.is_end_stream() { Bytes::new() } else { kept(body).await? };
             let mut request = Request::from_parts(head, Body::from(kept));
             for _ in 0..layer.most {
-                let Some(again) = request.replay() else { break };
+                let Some(kept) = request.keep() else { break };
                 let method = request.method().clone();
                 let result = inner.clone().oneshot(request).await;
                 let class = layer.classify.classify(&Outcome { method: &method, result: result.as_ref() });
@@ -206,7 +206,7 @@ where
                 // The answer is dropped with its body, which the endpoint need not send to its end.
                 drop(result);
                 time::sleep(layer.pause.next_delay()).await;
-                request = again;
+                request = Replay::replay(kept);
             }
             inner.oneshot(request).await
         })

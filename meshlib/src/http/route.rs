@@ -208,17 +208,19 @@ impl<T> fmt::Debug for Table<T> {
 
 /// A host as it is compared: without port, final dot and upper-case letters.
 pub fn host_name(host: &str) -> Cow<'_, str> {
-    let host = match host.rsplit_once(':') {
-        // A colon inside brackets is a part of the address.
-        Some((host, port)) if !port.contains(']') => host,
-        _ => host,
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
+    let (mut end, mut upper) = (host.len(), false);
+    for (at, byte) in host.bytes().enumerate() {
+        match byte {
+            b':' => end = at,
+            // A colon inside brackets is a part of the address.
+            b']' => end = host.len(),
+            b'A'..=b'Z' => upper = true,
+            _ => {}
+        }
     }
+    let host = &host[..end];
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
 /// A table that is being made.

@@ -25,12 +25,12 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time;
 use tower::Service;
-use tower::ServiceExt;
 
 use super::Accepted;
 use super::Body;
 use super::HttpError;
 use super::body::Unread;
+use super::head_timer::HeadTimer;
 use super::status;
 use super::stream_deadline::Offered;
 use super::stream_deadline::StreamDeadline;
@@ -40,6 +40,8 @@ use crate::error::Error;
 use crate::error::Phase;
 use crate::error::Side;
 use crate::io::Io;
+use crate::once::Once;
+use crate::relay::Seldom;
 use crate::session::Conn;
 
 #[cfg(test)]
@@ -272,10 +274,17 @@ where
     let accepted = Accepted::upgradable(conn.session, conn.draining);
     let requests = Arc::new(Requests::default());
     let body = (options.body_within, Unread::Left);
-    let handle = service_fn(handler(service, accepted.clone(), Arc::clone(&requests), body));
+    let begin = {
+        let requests = Arc::clone(&requests);
+        move || {
+            requests.begin();
+            None
+        }
+    };
+    let handle = service_fn(handler(service, accepted.clone(), begin, body));
     // A timer must be set, or hyper leaves out its deadlines.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .half_close(options.half_close)
         .auto_date_header(options.date)
         .header_read_timeout(options.head_within)
@@ -284,11 +293,12 @@ where
         .serve_connection(TokioIo::new(io), handle)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    let started = Seldom::new(accepted.draining().started());
     // Biased: a connection is closed only after it has looked for another request, however late that is.
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = accepted.draining().started() => {
+        () = started => {
             let last = requests.last_call();
             tokio::select! {
                 biased;
@@ -320,7 +330,11 @@ where
     let accepted = Accepted::new(conn.session, conn.draining);
     let requests = Arc::new(Requests::default());
     let body = (options.body_within, Unread::Discarded);
-    let answer = handler(service, accepted.clone(), Arc::clone(&requests), body);
+    let begin = {
+        let requests = Arc::clone(&requests);
+        move || Some(requests.begin_counted())
+    };
+    let answer = handler(service, accepted.clone(), begin, body);
     let handle = service_fn(move |request| answer(request).map_ok(|answer| answer.map(Offered::new)));
     let connection = http2::Builder::new(StreamDeadline::new(options.write_within))
         .timer(TokioTimer::new())
@@ -337,8 +351,8 @@ where
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result.map_err(client_failed),
-        () = accepted.draining().started() => {}
-        () = requests.idle(options.idle_within) => {}
+        () = Seldom::new(accepted.draining().started()) => {}
+        () = Seldom::new(requests.idle(options.idle_within)) => {}
     }
     // GOAWAY, and what the client had sent before it saw that is still answered.
     connection.as_mut().graceful_shutdown();
@@ -366,16 +380,21 @@ const FIRST_CALL: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Requests {
     begun: AtomicUsize,
+    /// Counted for HTTP/2, which does not say itself when it is idle.
     in_flight: AtomicUsize,
     another: Notify,
 }
 
 impl Requests {
-    fn begin(self: &Arc<Self>) -> InFlight {
+    fn begin(&self) {
         // Relaxed: counters, read by the same connection's task or much later.
         self.begun.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.another.notify_one();
+    }
+
+    fn begin_counted(self: &Arc<Self>) -> InFlight {
+        self.begin();
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
@@ -415,21 +434,22 @@ impl Drop for InFlight {
     }
 }
 
-/// What hyper calls for each request. Bodies may be silent for so long, and are left unread in this way.
+/// What hyper calls for each request, which says that it has begun. Bodies may be silent for so long, and are left unread in
+/// this way.
 fn handler<S>(
     service: S,
     accepted: Accepted,
-    requests: Arc<Requests>,
+    begin: impl Fn() -> Option<InFlight> + Send,
     (body_within, unread): (Duration, Unread),
 ) -> impl Fn(Request<Incoming>) -> Answer<S> + Send
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
 {
     move |request| {
-        let in_flight = requests.begin();
+        let in_flight = begin();
         let mut request = request.map(|body| Body::timed(body, body_within, unread));
         request.extensions_mut().insert(accepted.clone());
-        Answer { answer: service.clone().oneshot(request), in_flight: Some(in_flight) }
+        Answer { answer: Once::new(service.clone(), request), in_flight }
     }
 }
 
@@ -437,7 +457,7 @@ where
 #[pin_project::pin_project]
 struct Answer<S: Service<Request<Body>>> {
     #[pin]
-    answer: tower::util::Oneshot<S, Request<Body>>,
+    answer: Once<S, Request<Body>>,
     in_flight: Option<InFlight>,
 }
 
@@ -450,10 +470,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = std::task::ready!(this.answer.poll(cx)).unwrap_or_else(|error| status::answer(&error));
-        let in_flight = this.in_flight.take();
-        // A body that is there as a whole needs no guard.
-        let all_there = http_body::Body::is_end_stream(answer.body());
-        Poll::Ready(Ok(if all_there { answer } else { answer.map(|body| body.holding(in_flight)) }))
+        Poll::Ready(Ok(match this.in_flight.take() {
+            // A body that is there as a whole needs no guard.
+            Some(in_flight) if !http_body::Body::is_end_stream(answer.body()) => {
+                answer.map(|body| body.holding(in_flight))
+            }
+            _ => answer,
+        }))
     }
 }
 

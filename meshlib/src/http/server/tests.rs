@@ -8,6 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time;
 use tokio::time::Instant;
 
+use tower::ServiceExt;
+
 use super::*;
 use crate::drain::Drain;
 use crate::error::Fault;

@@ -18,11 +18,13 @@ use crate::backoff::Backoff;
 pub struct Accrual {
     /// What ejects a replica. Default: five failures in a row.
     pub policy: Policy,
-    /// How long an ejected replica is left alone. Default: 5 s, doubling up to 300 s.
+    /// How long an ejected replica is left alone. Default: 5 s; doubled, up to 300 s, each time that it is tried after that
+    /// and fails again.
     pub penalty: Backoff,
     /// How long a replica is left alone after any failure. Default: not at all.
     pub cool_down: Option<Backoff>,
-    /// The largest share of a set that may be ejected. Default 1: all of it. When all are, they are used all the same.
+    /// The largest share of a set that may be ejected. Default 1: all of it. When all are, they are used all the same, and
+    /// what fails then is not held against them.
     pub max_ejected: f64,
 }
 
@@ -121,6 +123,9 @@ pub(super) struct Health {
     closed_until: AtomicU64,
     /// Whether it is closed for having failed too often, as the number of times this happened in a row.
     ejections: AtomicU32,
+    /// When the time it is ejected for is over. Failures before that, of work that had begun or that went to it because all
+    /// others are ejected too, say nothing new.
+    served_at: AtomicU64,
     /// Failures since the last success.
     failures: AtomicU32,
     /// An ejected replica is not tried before this instant even if all others are ejected too.
@@ -208,14 +213,19 @@ impl Health {
         };
         // One that was on probation stays out even if by now so many are out that no other may join them.
         if bad && (may_eject || self.ejections.load(Ordering::Relaxed) > 0) {
-            let ejections = self.ejections.fetch_add(1, Ordering::Relaxed);
-            let penalty = accrual.penalty.delay_after(ejections);
             let retry = accrual
                 .cool_down
                 .as_ref()
                 .map_or(Duration::ZERO, |cool_down| cool_down.delay_after(failures - 1));
             self.retry_at.store(now + retry.as_millis() as u64, Ordering::Relaxed);
+            let ejections = self.ejections.load(Ordering::Relaxed);
+            if ejections > 0 && now < self.served_at.load(Ordering::Relaxed) {
+                return None;
+            }
+            self.ejections.store(ejections.saturating_add(1), Ordering::Relaxed);
+            let penalty = accrual.penalty.delay_after(ejections);
             self.close(now, penalty);
+            self.served_at.store(self.closed_until(), Ordering::Relaxed);
             return Some(penalty);
         }
         if let Some(cool_down) = &accrual.cool_down {
@@ -298,6 +308,25 @@ mod tests {
         assert_eq!(health.state(6000), ReplicaState::Ejected, "the others keep away");
         let penalty = health.failed(6000, &accrual, true).unwrap();
         assert!((5000..=10_000).contains(&penalty.as_millis()));
+    }
+
+    #[test]
+    fn failures_of_one_that_is_used_though_it_is_ejected_are_not_held_against_it() {
+        let (health, accrual) = (Health::default(), accrual());
+        for _ in 0..3 {
+            health.failed(1, &accrual, true);
+        }
+        let until = health.closed_until();
+
+        for now in 2..1000 {
+            assert!(health.claim(now, &accrual), "all others are ejected as well");
+            assert_eq!(health.failed(now, &accrual, true), None);
+        }
+
+        assert_eq!(health.closed_until(), until);
+        assert!(health.claim(until, &accrual));
+        let second = health.failed(until, &accrual, true).unwrap();
+        assert!(second.as_millis() <= 10_000, "{second:?} is for the second time");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What a replica that was never measured is expected to take, in ms.
+/// What a replica that was never measured is expected to take while its first answers are waited for, in ms.
 const SEED_MS: f64 = 30.0;
 /// Times below this do not count as different, in ms.
 const FLOOR_MS: f64 = 1.0;
@@ -36,12 +36,15 @@ impl Ewma {
         });
     }
 
-    /// How long an answer will take, in ms.
-    pub(super) fn expected(&self, now: u64) -> f64 {
-        match unpack(self.0.load(Ordering::Relaxed)) {
+    /// How long it will take until work is done that is added to what is in flight, in ms. One that was never measured is
+    /// tried before all others, once: nothing would be known of it otherwise.
+    pub(super) fn expected(&self, in_flight: u32, now: u64) -> f64 {
+        let answer = match unpack(self.0.load(Ordering::Relaxed)) {
+            None if in_flight == 0 => return 0.0,
             None => SEED_MS,
             Some((average, at)) => decay(average, at, now).max(FLOOR_MS),
-        }
+        };
+        answer * (f64::from(in_flight) + 1.0)
     }
 
     /// The average without regard to its age.
@@ -77,15 +80,16 @@ mod tests {
         let ewma = Ewma::default();
         ewma.record(Duration::from_millis(2), 1);
         ewma.record(Duration::from_millis(100), 1);
-        assert!((ewma.expected(1) - 100.0).abs() < 0.1);
+        assert!((ewma.expected(0, 1) - 100.0).abs() < 0.1);
 
         ewma.record(Duration::from_millis(2), 1);
-        assert!((ewma.expected(1) - 90.2).abs() < 0.1);
-        assert!(ewma.expected(20_001) < 13.0, "silence forgives");
+        assert!((ewma.expected(0, 1) - 90.2).abs() < 0.1);
+        assert!(ewma.expected(0, 20_001) < 13.0, "silence forgives");
     }
 
     #[test]
-    fn an_unknown_replica_is_neither_fast_nor_slow() {
-        assert_eq!(Ewma::default().expected(5), SEED_MS);
+    fn an_unknown_replica_is_tried_once_and_is_neither_fast_nor_slow_meanwhile() {
+        assert_eq!(Ewma::default().expected(0, 5), 0.0);
+        assert_eq!(Ewma::default().expected(1, 5), 2.0 * SEED_MS);
     }
 }

@@ -230,8 +230,7 @@ impl Replica {
 
     /// Its load in the sense of [`PeakEwma`](super::PeakEwma): expected time to an answer, divided by the weight.
     pub(super) fn expected(&self, now: u64) -> f64 {
-        let time = self.stats.ewma.expected(now);
-        per_weight(time * (f64::from(self.in_flight()) + 1.0), self.endpoint.weight)
+        per_weight(self.stats.ewma.expected(self.in_flight(), now), self.endpoint.weight)
     }
 
     /// Takes the right to use it. Of those who find a replica whose time to be tried again has come, one gets it.

@@ -40,6 +40,7 @@ impl TrackCompletion<InFlight, http::Response<crate::http::Body>> for UntilEnd {
 #[cfg(all(test, feature = "http"))]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering;
     use std::time::Duration;
@@ -74,5 +75,32 @@ mod tests {
 
         let slow = SLOW.load(Ordering::Relaxed);
         assert!(slow <= 6, "{slow} of 300 went to the slow one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_endpoint_is_tried_though_others_are_known_to_be_quick() {
+        let tried: Arc<[AtomicU32; 3]> = Arc::default();
+        let addrs: Vec<SocketAddr> = (0..3).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let service = tower::service_fn({
+            let tried = Arc::clone(&tried);
+            move |to: To<Request<Body>>| {
+                tried[usize::from(to.endpoint.addr.port())].fetch_add(1, Ordering::Relaxed);
+                async {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    Ok::<_, Error>(Response::new(Body::from("ok")))
+                }
+            }
+        });
+        let balance = BalanceLayer::new(Static::new(addrs), "three").balancer(PeakEwma::new()).layer(service);
+
+        // One at a time, so that nothing but the measurements tells them apart.
+        for _ in 0..100 {
+            balance.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+        }
+
+        for (i, tried) in tried.iter().enumerate() {
+            let tried = tried.load(Ordering::Relaxed);
+            assert!(tried >= 10, "{tried} of 100 went to endpoint {i}");
+        }
     }
 }

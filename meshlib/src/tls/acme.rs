@@ -81,6 +81,7 @@ use self::layout::Layout;
 use self::limits::Limits;
 use self::lookup::Lookup;
 use self::names::host_name;
+use self::outage::Outage;
 use self::plan::Phase;
 use self::plan::Plan;
 use self::self_signed::SelfSigned;
@@ -106,6 +107,7 @@ mod lookup;
 mod names;
 mod options;
 mod order;
+mod outage;
 mod pem;
 mod plan;
 mod record;
@@ -161,6 +163,7 @@ struct Shared {
     /// The versions of stored certificates that were complained about.
     complaints: Mutex<HashMap<Box<str>, u64>>,
     busy: Busy,
+    outage: Outage,
     wake: Notify,
     running: tokio::sync::Mutex<()>,
 }
@@ -197,6 +200,7 @@ impl Manager {
                 plan: Mutex::default(),
                 complaints: Mutex::default(),
                 busy: Busy::default(),
+                outage: Outage::default(),
                 wake: Notify::new(),
                 running: tokio::sync::Mutex::new(()),
                 store,
@@ -267,6 +271,9 @@ impl Manager {
     /// Looks after the names until the drain begins. Orders that are under way are then finished, unless the drain is
     /// forced first. If it runs already, waits until that has ended.
     ///
+    /// While the store fails no name is tried on its own: one look at the store tells for all, after pauses that grow to
+    /// 4 s. Orders then go on within their [limits](AcmeOptions::max_orders).
+    ///
     /// # Cancel safety
     ///
     /// Orders that are under way are given up; their locks are released.
@@ -294,12 +301,21 @@ impl Manager {
     /// How it stands with each name that is wanted, in the order of the names.
     pub fn view(&self) -> Vec<NameView> {
         let now = self.shared.now();
+        let outage = self.shared.outage.failed();
         let plan = self.shared.plan();
         let names = plan.names().map(|(name, state)| {
             let certificate = self.shared.certs.certificate(name);
-            let not_after = certificate.map(|certificate| certificate.not_after);
-            let failed = state.failed.as_ref().filter(|failed| failed.until > now);
+            let not_after = certificate.as_ref().map(|certificate| certificate.not_after);
+            let is_due = certificate
+                .is_none_or(|certificate| renewal::due(&certificate, state.suggestion.as_ref()).at <= now);
+            let stalled = match state.phase {
+                Phase::Stalled if is_due => outage.as_ref(),
+                Phase::Order(_) => outage.as_ref(),
+                _ => None,
+            };
+            let failed = stalled.or_else(|| state.failed.as_ref().filter(|failed| failed.until > now));
             let view = match state.phase {
+                _ if stalled.is_some() => NameState::BackingOff,
                 Phase::Order(_) | Phase::Ordering => NameState::Renewing,
                 _ if failed.is_some() => NameState::BackingOff,
                 _ if not_after.is_some_and(|end| end > now) => NameState::Valid,

@@ -32,6 +32,8 @@ pub(super) enum Phase {
     Ordering,
     /// Nothing before this time.
     Rest(SystemTime),
+    /// It waits for a store that fails.
+    Stalled,
 }
 
 /// Why a name has no new certificate.
@@ -157,7 +159,7 @@ impl Plan {
         match state.phase {
             Phase::Check => {}
             Phase::Checking | Phase::Ordering => state.again = true,
-            Phase::Order(_) | Phase::Rest(_) => self.set_phase(name, Phase::Check),
+            Phase::Order(_) | Phase::Rest(_) | Phase::Stalled => self.set_phase(name, Phase::Check),
         }
     }
 
@@ -179,7 +181,7 @@ impl Plan {
                 self.rests.remove(&(until, Arc::clone(&name)));
             }
             // A queue is not searched: what is not to be checked any more is passed over there.
-            Phase::Check | Phase::Checking | Phase::Ordering => {}
+            Phase::Check | Phase::Checking | Phase::Ordering | Phase::Stalled => {}
         }
         if let Some(state) = self.names.get_mut(&name) {
             state.phase = phase;
@@ -192,7 +194,16 @@ impl Plan {
             Phase::Rest(until) => {
                 self.rests.insert((until, name));
             }
-            Phase::Checking | Phase::Ordering => {}
+            Phase::Checking | Phase::Ordering | Phase::Stalled => {}
+        }
+    }
+
+    /// The store answers again: what waited for it is looked at.
+    pub(super) fn resume(&mut self) {
+        let stalled = self.names.iter().filter(|(_, state)| state.phase == Phase::Stalled);
+        let stalled: Vec<_> = stalled.map(|(name, _)| Arc::clone(name)).collect();
+        for name in stalled {
+            self.set_phase(&name, Phase::Check);
         }
     }
 
@@ -352,6 +363,21 @@ mod tests {
         plan.done("a", Phase::Rest(NOW + SECOND));
 
         assert_eq!(checked(&mut plan, NOW), [Arc::from("a")]);
+    }
+
+    #[test]
+    fn what_waits_for_the_store_goes_on_when_it_is_back() {
+        let mut plan = wanting(&["a", "b"]);
+        checked(&mut plan, NOW);
+        plan.done("a", Phase::Stalled);
+        plan.done("b", Phase::Order(Urgency::Missing));
+
+        assert_eq!(plan.next_time(), None);
+        assert!(checked(&mut plan, NOW + SECOND).is_empty());
+        plan.resume();
+
+        assert_eq!(checked(&mut plan, NOW), [Arc::from("a")]);
+        assert_eq!(&*plan.next_order(|_| Ok(())).unwrap().0, "b");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::store::Read;
 use crate::store::StoreError;
 use crate::store::When;
 
-/// When a store that failed is asked again.
+/// When a store is asked again that answered, and refused.
 const STORE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a certificate that was issued waits for a store to take it.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
@@ -57,6 +57,9 @@ impl Shared {
             && due.at > now
         {
             return self.at_rest(name, due);
+        }
+        if self.outage.is_on() {
+            return Phase::Stalled;
         }
         if let Err(error) = self.load(name).await {
             return self.store_failed(name, &error);
@@ -274,6 +277,9 @@ impl Shared {
                 state.failures_here
             })
         };
+        if let Failure::Store(error) = failure {
+            self.store_fails(error);
+        }
         let in_a_row = before.as_ref().map_or(0, |before| before.failures).saturating_add(1);
         let error = Chain(failure).to_string();
         let until = match failure.reaction(in_a_row, self.options.first_backoff) {
@@ -297,9 +303,17 @@ impl Shared {
         Phase::Rest(until)
     }
 
+    /// The store has failed before an order for a name was placed.
     fn store_failed(&self, name: &str, error: &StoreError) -> Phase {
-        let until = self.now() + STORE_PAUSE;
         tracing::debug!(name, error = %Chain(error), "the store failed");
+        if !matches!(error, StoreError::Unfit { .. }) {
+            self.store_fails(error);
+        }
+        if matches!(error, StoreError::Unreachable(_)) {
+            return Phase::Stalled;
+        }
+        // A look at the store may well succeed while it refuses what this name needs.
+        let until = self.now() + STORE_PAUSE;
         self.note_failed(name, until, &Chain(error).to_string());
         Phase::Rest(until)
     }

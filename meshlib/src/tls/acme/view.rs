@@ -15,7 +15,7 @@ pub struct NameView {
     pub not_after: Option<SystemTime>,
     /// When it is tried again, while it [backs off](NameState::BackingOff).
     pub retry_after: Option<SystemTime>,
-    /// Why the last order came to nothing, while it backs off.
+    /// Why the last order came to nothing, or what the store says, while it backs off.
     pub error: Option<Arc<str>>,
 }
 
@@ -29,7 +29,8 @@ pub enum NameState {
     Renewing,
     /// It has none, or one that has expired, and none is being ordered here; another node may do so.
     SelfSigned,
-    /// The last order came to nothing, and the next may not be placed yet. It may have a certificate all the same.
+    /// The last order came to nothing, and the next may not be placed yet; or one is needed and the store fails. It may
+    /// have a certificate all the same.
     BackingOff,
 }
 

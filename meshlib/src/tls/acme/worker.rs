@@ -1,6 +1,7 @@
 //! The loop behind a manager: starts what is due, follows announcements, cleans up.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -71,8 +72,10 @@ impl Shared {
         let (mut following, mut paused_until) = (true, Instant::now());
         let mut seen = HashMap::new();
         let mut next_sweep = Instant::now();
+        let mut outlast = pin!(self.outlast());
         while !draining.is_started() {
-            if next_sweep <= Instant::now() {
+            let stalled = self.outage.is_on();
+            if next_sweep <= Instant::now() && !stalled {
                 next_sweep = Instant::now() + SWEEP;
                 let shared = Arc::clone(self);
                 jobs.spawn(async move { shared.sweep().await });
@@ -95,9 +98,11 @@ impl Shared {
                     Ok(_) => {}
                     Err(error) => tracing::error!(%error, "a task for a certificate failed"),
                 },
+                // Wakes us when the store is back.
+                never = &mut outlast => match never {},
                 () = self.wake.notified() => {}
                 () = time::sleep(wait) => {}
-                () = time::sleep_until(next_sweep) => {}
+                () = time::sleep_until(next_sweep), if !stalled => {}
             }
         }
         // What is dropped gives its lock back, and the lock takes the proofs along.
@@ -108,6 +113,7 @@ impl Shared {
     fn start_jobs(self: &Arc<Self>, jobs: &mut JoinSet<Done>) -> Duration {
         let now = self.now();
         let mut wait = LONGEST_SLEEP;
+        let stalled = self.outage.is_on();
         let mut plan = self.plan();
         while self.busy.reads.load(Ordering::Relaxed) < MAX_READS {
             if let Some(name) = plan.next_check(now) {
@@ -116,7 +122,7 @@ impl Shared {
                     let phase = reading.shared.check(&name).await;
                     reading.done(&name, phase)
                 });
-            } else if let Some(name) = plan.next_load() {
+            } else if let Some(name) = (!stalled).then(|| plan.next_load()).flatten() {
                 let reading = Working::on(self, reads, None);
                 jobs.spawn(async move {
                     match reading.shared.load(&name).await {
@@ -124,7 +130,10 @@ impl Shared {
                         Err(error) => {
                             tracing::debug!(%name, error = %Chain(&error), "cannot read a certificate");
                             // It will not be announced again.
-                            time::sleep(LOAD_AGAIN).await;
+                            match error {
+                                StoreError::Unreachable(_) => reading.shared.store_fails(&error),
+                                _ => time::sleep(LOAD_AGAIN).await,
+                            }
                             reading.shared.plan().load(name);
                         }
                     }
@@ -143,6 +152,9 @@ impl Shared {
             });
         }
         let next = plan.next_order(|name| {
+            if stalled {
+                return Err(false);
+            }
             self.limits.begin(name).map_err(|reason| {
                 if let Wait::Until(at) = reason {
                     wait = wait.min(at.saturating_duration_since(Instant::now()));
@@ -193,6 +205,9 @@ impl Shared {
             Ok(()) => Done::Swept(true),
             Err(error) => {
                 tracing::debug!(error = %Chain(&error), "cannot list the certificates");
+                if matches!(error, StoreError::Unreachable(_)) {
+                    self.store_fails(&error);
+                }
                 Done::Swept(false)
             }
         }
@@ -292,6 +307,8 @@ impl Working {
     fn done(mut self, name: &str, next: Phase) -> Done {
         self.name = None;
         let mut plan = self.shared.plan();
+        // The store may be back since then, and all that waited for it may have been woken.
+        let next = if next == Phase::Stalled && !self.shared.outage.is_on() { Phase::Check } else { next };
         plan.done(name, next);
         let now = self.shared.now();
         plan.forget_unwanted(name, now);

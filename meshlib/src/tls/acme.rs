@@ -100,6 +100,7 @@ mod client;
 mod clock;
 mod digest;
 mod directory;
+mod ending;
 mod failure;
 mod layout;
 mod limits;
@@ -268,8 +269,9 @@ impl Manager {
         Ok(())
     }
 
-    /// Looks after the names until the drain begins. Orders that are under way are then finished, unless the drain is
-    /// forced first. If it runs already, waits until that has ended.
+    /// Looks after the names until the drain begins. Orders that are under way at the authority are then finished, unless
+    /// the drain is forced first: what was issued is stored, and locks are given back. All else is given up at once. If it
+    /// runs already, waits until that has ended.
     ///
     /// While the store fails no name is tried on its own: one look at the store tells for all, after pauses that grow to
     /// 4 s. Orders then go on within their [limits](AcmeOptions::max_orders).

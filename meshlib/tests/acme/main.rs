@@ -5,6 +5,7 @@
 
 mod authority;
 mod clock;
+mod ending;
 mod fleet;
 mod issue;
 mod on_demand;

@@ -18,10 +18,11 @@ use tokio::time;
 use super::Shared;
 use super::client::Notes;
 use super::client::Recorded;
+use super::ending::before_end;
 use super::failure::Failure;
 use super::retry::with_new_nonces;
+use crate::drain::Draining;
 use crate::store::Lock;
-use crate::store::LockOptions;
 use crate::store::Read;
 use crate::store::When;
 
@@ -39,46 +40,53 @@ pub(super) struct Calls {
 
 impl Shared {
     /// The account of the store; the first to need one registers it.
-    pub(super) async fn account(&self) -> Result<Calls, Failure> {
+    pub(super) async fn account(&self, ending: &Draining) -> Result<Calls, Failure> {
         let deadline = time::Instant::now() + REGISTERING;
         loop {
-            if let Some(calls) = self.stored_account().await? {
+            let stored = before_end(ending, self.stored_account()).await.ok_or(Failure::Ending)?;
+            if let Some(calls) = stored? {
                 return Ok(calls);
             }
-            let options = LockOptions::new(self.options.node.clone()).with_ttl(self.options.lock_ttl);
-            if let Some(lock) = self.store.lock(&self.layout.account_lock(), &options).await? {
+            if let Some(lock) = self.account_lock(ending).await? {
+                // Not given up from here on: an account that nobody has kept would be lost.
                 let registered = self.register(&lock).await;
                 lock.release().await;
                 registered?;
             } else if time::Instant::now() > deadline {
                 return Err(Failure::Account("another node does not get ready with registering"));
             } else {
-                time::sleep(LOOK).await;
+                before_end(ending, time::sleep(LOOK)).await.ok_or(Failure::Ending)?;
             }
         }
     }
 
+    async fn account_lock(&self, ending: &Draining) -> Result<Option<Lock>, Failure> {
+        let taken = self.lock_before_end(&self.layout.account_lock(), ending).await;
+        Ok(taken.ok_or(Failure::Ending)??)
+    }
+
     /// Registers the account's key again at an authority that does not know it any more. Unless another node has done so.
-    pub(super) async fn account_again(&self, unknown: &Calls) -> Result<Calls, Failure> {
-        let options = LockOptions::new(self.options.node.clone()).with_ttl(self.options.lock_ttl);
+    pub(super) async fn account_again(&self, unknown: &Calls, ending: &Draining) -> Result<Calls, Failure> {
         let deadline = time::Instant::now() + REGISTERING;
         loop {
-            let Some(entry) = self.store.get(&self.layout.account(), Read::Latest).await? else {
-                return self.account().await;
+            let key = self.layout.account();
+            let stored = before_end(ending, self.store.get(&key, Read::Latest)).await;
+            let Some(entry) = stored.ok_or(Failure::Ending)?? else {
+                return self.account(ending).await;
             };
             if entry.version != unknown.version {
-                return self.account().await;
+                return self.account(ending).await;
             }
-            if let Some(lock) = self.store.lock(&self.layout.account_lock(), &options).await? {
+            if let Some(lock) = self.account_lock(ending).await? {
                 let done = self.register_again(&lock, entry.version, &entry.value).await;
                 lock.release().await;
                 done?;
-                return self.account().await;
+                return self.account(ending).await;
             }
             if time::Instant::now() > deadline {
                 return Err(Failure::Account("another node does not get ready with registering"));
             }
-            time::sleep(LOOK).await;
+            before_end(ending, time::sleep(LOOK)).await.ok_or(Failure::Ending)?;
         }
     }
 

@@ -38,6 +38,9 @@ pub(super) enum Failure {
     Account(&'static str),
     #[error("the store failed")]
     Store(#[from] StoreError),
+    /// Nothing was asked for yet.
+    #[error("the end has begun")]
+    Ending,
     /// Another node has the lock by now, and will see to it.
     #[error("the lock was lost")]
     LockLost,
@@ -65,6 +68,7 @@ impl Failure {
             Self::Key => "key",
             Self::Account(_) => "account",
             Self::Store(_) => "store",
+            Self::Ending => "ending",
             Self::LockLost => "lock_lost",
         }
     }
@@ -83,6 +87,7 @@ impl Failure {
                 Reaction::Here(doubled(UNREACHABLE).max(retry_after.unwrap_or_default()))
             }
             Self::Store(_) | Self::Key | Self::Account(_) => Reaction::Here(doubled(UNREACHABLE)),
+            Self::Ending => Reaction::Here(Duration::ZERO),
             Self::LockLost => Reaction::Here(first.min(Duration::from_secs(10))),
             Self::TooSlow(_) | Self::NoChallenge | Self::ExternalAccount | Self::Unusable(_) => {
                 Reaction::Everyone(doubled(MOST))

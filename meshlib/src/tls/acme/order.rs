@@ -25,6 +25,7 @@ use super::failure::Failure;
 use super::lookup::Own;
 use super::options::ChallengeKind;
 use super::retry::with_new_nonces;
+use crate::drain::Draining;
 use crate::store::Lock;
 use crate::store::Read;
 use crate::store::When;
@@ -51,17 +52,18 @@ struct Placed {
 }
 
 impl Shared {
-    /// Orders a certificate for one name.
+    /// Orders a certificate for one name. What has come to the authority is finished although the end begins.
     pub(super) async fn order(
         &self,
         name: &str,
         replaces: Option<CertificateIdentifier<'static>>,
         lock: &Lock,
+        ending: &Draining,
     ) -> Result<Issued, Failure> {
         tokio::select! {
             biased;
             () = lock.lost() => Err(Failure::LockLost),
-            outcome = time::timeout(WITHIN, self.run_order(name, replaces, lock)) => {
+            outcome = time::timeout(WITHIN, self.run_order(name, replaces, lock, ending)) => {
                 outcome.unwrap_or(Err(Failure::TooSlow(WITHIN)))
             }
         }
@@ -72,11 +74,12 @@ impl Shared {
         name: &str,
         replaces: Option<CertificateIdentifier<'static>>,
         lock: &Lock,
+        ending: &Draining,
     ) -> Result<Issued, Failure> {
-        let mut calls = self.account().await?;
+        let mut calls = self.account(ending).await?;
         let mut order = match self.new_order(&calls, name, replaces).await {
             Err(unknown) if unknown.is("accountDoesNotExist") => {
-                calls = self.account_again(&calls).await?;
+                calls = self.account_again(&calls, ending).await?;
                 self.new_order(&calls, name, None).await?
             }
             outcome => outcome?,

@@ -12,6 +12,7 @@ use super::Shared;
 use super::certificate::Certificate;
 use super::digest;
 use super::directory;
+use super::ending::before_end;
 use super::failure::Failure;
 use super::failure::Reaction;
 use super::limits::Permit;
@@ -24,10 +25,10 @@ use super::record::Failures;
 use super::record::Stored;
 use super::renewal;
 use super::renewal::Due;
+use crate::drain::Draining;
 use crate::error::Chain;
 use crate::observe::Event;
 use crate::store::Lock;
-use crate::store::LockOptions;
 use crate::store::Read;
 use crate::store::StoreError;
 use crate::store::When;
@@ -95,49 +96,59 @@ impl Shared {
         }
     }
 
-    /// Orders a certificate, if nobody else does and it is still needed.
-    pub(super) async fn order_step(&self, name: &str, permit: Permit) -> Phase {
-        let options = LockOptions::new(self.options.node.clone()).with_ttl(self.options.lock_ttl);
-        let lock = match self.store.lock(&self.layout.lock(name), &options).await {
-            Ok(Some(lock)) => lock,
-            Ok(None) => {
+    /// Orders a certificate, if nobody else does and it is still needed. When the end begins it is given up, unless the
+    /// authority has been asked for it; the lock is given back in any case.
+    pub(super) async fn order_step(&self, name: &str, permit: Permit, ending: &Draining) -> Phase {
+        let lock = match self.lock_before_end(&self.layout.lock(name), ending).await {
+            None => return Phase::Check,
+            Some(Ok(Some(lock))) => lock,
+            Some(Ok(None)) => {
                 permit.refund();
                 // Whoever holds it will announce the certificate; this is for the case that it died.
                 let pause = (self.options.lock_ttl / 4).min(LOCK_LOOK);
                 return Phase::Rest(self.now() + pause);
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 permit.refund();
                 return self.store_failed(name, &error);
             }
         };
-        let phase = self.order_locked(name, &lock, permit).await;
+        let phase = self.order_locked(name, &lock, permit, ending).await;
         lock.release().await;
         phase
     }
 
-    async fn order_locked(&self, name: &str, lock: &Lock, permit: Permit) -> Phase {
+    async fn order_locked(&self, name: &str, lock: &Lock, permit: Permit, ending: &Draining) -> Phase {
         // Another node may have just finished, or failed.
-        let loaded = match self.load(name).await {
-            Ok(loaded) => loaded,
-            Err(error) => return self.store_failed(name, &error),
+        let looking = async {
+            let loaded = self.load(name).await?;
+            Ok((loaded, self.need(name).await?))
         };
-        let failures = match self.need(name).await {
-            Ok(Need::Rest(phase)) => {
+        let (loaded, failures) = match before_end(ending, looking).await {
+            None => return Phase::Check,
+            Some(Ok((loaded, Need::Order(_, failures)))) => (loaded, failures),
+            Some(Ok((_, Need::Rest(phase)))) => {
                 permit.refund();
                 return phase;
             }
-            Ok(Need::Order(_, failures)) => failures,
-            Err(error) => return self.store_failed(name, &error),
+            Some(Err(error)) => {
+                permit.refund();
+                return self.store_failed(name, &error);
+            }
         };
         let began = Instant::now();
         let suggested = self.due(name).is_some_and(|due| due.suggested);
         let replaces = match &loaded.certificate {
-            Some(before) if self.offers_renewal_info().await => directory::identifier(before),
-            _ => None,
+            Some(before) => match before_end(ending, self.offers_renewal_info()).await {
+                Some(true) => directory::identifier(before),
+                Some(false) => None,
+                None => return Phase::Check,
+            },
+            None => None,
         };
-        let outcome = match self.order(name, replaces, lock).await {
+        let outcome = match self.order(name, replaces, lock, ending).await {
             Ok(issued) => self.keep_issued(issued, suggested, loaded.stored, lock).await,
+            Err(Failure::Ending) => return Phase::Check,
             Err(failure) => Err(failure),
         };
         match outcome {

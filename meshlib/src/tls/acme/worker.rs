@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::task::JoinError;
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio::time::Instant;
@@ -67,7 +68,7 @@ fn orders(busy: &Busy) -> &AtomicUsize {
 impl Shared {
     /// Works until the drain begins, then finishes the orders that are under way, unless it is forced.
     pub(super) async fn run(self: &Arc<Self>, draining: &Draining) {
-        let mut jobs = JoinSet::new();
+        let (mut looking, mut ordering) = (JoinSet::new(), JoinSet::new());
         let mut announcements: Announcements = self.store.watch(&self.layout.announcements());
         let (mut following, mut paused_until) = (true, Instant::now());
         let mut seen = HashMap::new();
@@ -78,9 +79,9 @@ impl Shared {
             if next_sweep <= Instant::now() && !stalled {
                 next_sweep = Instant::now() + SWEEP;
                 let shared = Arc::clone(self);
-                jobs.spawn(async move { shared.sweep().await });
+                looking.spawn(async move { shared.sweep().await });
             }
-            let wait = self.start_jobs(&mut jobs);
+            let wait = self.start_looks(&mut looking).min(self.start_order(&mut ordering, draining));
             tokio::select! {
                 biased;
                 () = draining.started() => break,
@@ -93,11 +94,11 @@ impl Shared {
                     }
                     None => following = false,
                 },
-                Some(done) = jobs.join_next() => match done {
+                Some(done) = looking.join_next() => match done {
                     Ok(Done::Swept(false)) => next_sweep = Instant::now() + SWEEP_AGAIN,
-                    Ok(_) => {}
-                    Err(error) => tracing::error!(%error, "a task for a certificate failed"),
+                    done => said(done),
                 },
+                Some(done) = ordering.join_next() => said(done),
                 // Wakes us when the store is back.
                 never = &mut outlast => match never {},
                 () = self.wake.notified() => {}
@@ -105,14 +106,15 @@ impl Shared {
                 () = time::sleep_until(next_sweep), if !stalled => {}
             }
         }
+        // Whoever comes next looks by himself.
+        looking.shutdown().await;
         // What is dropped gives its lock back, and the lock takes the proofs along.
-        draining.until_forced(async { while jobs.join_next().await.is_some() {} }).await;
+        draining.until_forced(async { while ordering.join_next().await.is_some() {} }).await;
     }
 
-    /// Starts what is due. Returns how long there is nothing more to start, if nobody says anything.
-    fn start_jobs(self: &Arc<Self>, jobs: &mut JoinSet<Done>) -> Duration {
+    /// Starts what looks at names that are due. Returns how long there is nothing more to start, if nobody says anything.
+    fn start_looks(self: &Arc<Self>, jobs: &mut JoinSet<Done>) -> Duration {
         let now = self.now();
-        let mut wait = LONGEST_SLEEP;
         let stalled = self.outage.is_on();
         let mut plan = self.plan();
         while self.busy.reads.load(Ordering::Relaxed) < MAX_READS {
@@ -151,10 +153,17 @@ impl Shared {
                 Done::Worked
             });
         }
-        let next = plan.next_order(|name| {
-            if stalled {
-                return Err(false);
-            }
+        let next = plan.next_time().and_then(|at| at.duration_since(now).ok());
+        next.unwrap_or(LONGEST_SLEEP)
+    }
+
+    /// Starts an order if one may be placed. Returns how long none may be.
+    fn start_order(self: &Arc<Self>, jobs: &mut JoinSet<Done>, draining: &Draining) -> Duration {
+        let mut wait = LONGEST_SLEEP;
+        if self.outage.is_on() {
+            return wait;
+        }
+        let next = self.plan().next_order(|name| {
             self.limits.begin(name).map_err(|reason| {
                 if let Wait::Until(at) = reason {
                     wait = wait.min(at.saturating_duration_since(Instant::now()));
@@ -163,16 +172,15 @@ impl Shared {
             })
         });
         if let Some((name, permit)) = next {
-            let ordering = Working::on(self, orders, Some(&name));
+            let (ordering, ending) = (Working::on(self, orders, Some(&name)), draining.clone());
             jobs.spawn(async move {
-                let phase = ordering.shared.order_step(&name, permit).await;
+                let phase = ordering.shared.order_step(&name, permit, &ending).await;
                 ordering.done(&name, phase)
             });
             // There may be another one.
             wait = Duration::ZERO;
         }
-        let next = plan.next_time().and_then(|at| at.duration_since(now).ok());
-        wait.min(next.unwrap_or(LONGEST_SLEEP))
+        wait
     }
 
     /// Loads what others have announced.
@@ -261,6 +269,13 @@ impl Shared {
 
     fn is_over(&self, end: SystemTime) -> bool {
         end + KEEP < self.now()
+    }
+}
+
+/// What has ended by itself needs no word.
+fn said(done: Result<Done, JoinError>) {
+    if let Err(error) = done {
+        tracing::error!(%error, "a task for a certificate failed");
     }
 }
 

@@ -24,9 +24,24 @@
 //! | `challenge/TOKEN` | a key authorization; goes with the lock |
 //! | `letsencrypt_account_key.pem` | the account's key, for Let's Encrypt only; taken over if there is no account yet |
 //! | `acme/HASH/account.json` | the account |
+//! | `acme/HASH/mark` | a random text: the store has lost what it had if it has none or another one |
 //! | `acme/alpn@HASH/NAME` | the key authorization of a proof by TLS; goes with the lock |
 //! | `acme/backoff@HASH/NAME` | JSON: `failures` in a row, `retry_after`, `last_error`, `node` |
 //! | `acme/certs@HASH/NAME` | JSON: `fingerprint`, `not_after`: an announcement, which is what nodes watch |
+//!
+//! # What is lost, and what is deleted
+//!
+//! A store may lose everything, as an agent of Consul that keeps all in memory does when it is restarted. A node notices by
+//! the mark, when an announcement goes, when the store answers again after it failed, and before each order. It then writes
+//! back the certificates in memory that have not expired, and the account, each only where there is nothing: of several
+//! nodes one is the first, and what was ordered since then stays. What was not in the memory of any node is ordered.
+//!
+//! While the mark is the same, a key that is not there was deleted by somebody who meant it, and nobody writes it back: not
+//! even when everything is lost later, if that is more than an hour after. Nodes serve a certificate that was deleted until
+//! they end, or until another takes its place. So to take one out of use, because its key is not secret any more: revoke it
+//! at the authority, delete `certs@HASH/NAME`, and restart one node that wants the name, which orders another one; all
+//! nodes serve that as soon as it is announced. To start with nothing, delete the whole prefix while no node runs. Deleted
+//! while they run, it counts as lost.
 //!
 //! # Examples
 //!
@@ -80,6 +95,7 @@ use self::failure::Failure;
 use self::layout::Layout;
 use self::limits::Limits;
 use self::lookup::Lookup;
+use self::loss::Known;
 use self::names::host_name;
 use self::outage::Outage;
 use self::plan::Phase;
@@ -105,6 +121,7 @@ mod failure;
 mod layout;
 mod limits;
 mod lookup;
+mod loss;
 mod names;
 mod options;
 mod order;
@@ -165,6 +182,7 @@ struct Shared {
     complaints: Mutex<HashMap<Box<str>, u64>>,
     busy: Busy,
     outage: Outage,
+    known: Known,
     wake: Notify,
     running: tokio::sync::Mutex<()>,
 }
@@ -202,6 +220,7 @@ impl Manager {
                 complaints: Mutex::default(),
                 busy: Busy::default(),
                 outage: Outage::default(),
+                known: Known::default(),
                 wake: Notify::new(),
                 running: tokio::sync::Mutex::new(()),
                 store,

@@ -8,6 +8,7 @@ mod clock;
 mod ending;
 mod fleet;
 mod issue;
+mod lost;
 mod on_demand;
 mod outage;
 mod refused;

@@ -24,6 +24,7 @@ use super::retry::with_new_nonces;
 use crate::drain::Draining;
 use crate::store::Lock;
 use crate::store::Read;
+use crate::store::StoreError;
 use crate::store::When;
 
 /// How long to wait for another node that registers.
@@ -90,11 +91,13 @@ impl Shared {
         }
     }
 
-    async fn stored_account(&self) -> Result<Option<Calls>, Failure> {
+    pub(super) async fn stored_account(&self) -> Result<Option<Calls>, Failure> {
         let Some(entry) = self.store.get(&self.layout.account(), Read::Latest).await? else {
+            self.known.set_account(None);
             return Ok(None);
         };
         let credentials = credentials(&entry.value)?;
+        self.known.set_account(Some(entry.value));
         let (builder, notes) = self.builder();
         let account = builder.from_credentials(credentials).await;
         let account = account.map_err(|error| Failure::from_acme(error, notes.retry_after()))?;
@@ -178,6 +181,19 @@ impl Shared {
         if !self.store.put(&key, json.to_string().into(), when).await? {
             tracing::debug!(key, "another node has registered, too");
         }
+        Ok(self.keep_key(credentials).await?)
+    }
+
+    /// Keeps the key of an account where the original looks for it.
+    pub(super) async fn keep_account_key(&self, account: &[u8]) -> Result<(), StoreError> {
+        match credentials(account) {
+            Ok(credentials) => self.keep_key(&credentials).await,
+            // It was read before.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn keep_key(&self, credentials: &AccountCredentials) -> Result<(), StoreError> {
         if let Some(key) = self.layout.account_key() {
             let pem = super::pem::encode("PRIVATE KEY", credentials.private_key().secret_pkcs8_der());
             self.store.put(&key, pem.into(), When::Absent).await?;
@@ -218,11 +234,21 @@ fn pkcs8(pem: &[u8]) -> Option<PrivatePkcs8KeyDer<'static>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::test_util::CertOptions;
     use crate::test_util::KeyKind;
     use crate::test_util::TestCa;
+
+    /// An account as the store has it, which can be used without asking its authority for anything.
+    pub(in super::super) fn account() -> Bytes {
+        let pem = TestCa::new().issue(["a.test"]).key_pem();
+        let key: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let key = key.replace('+', "-").replace('/', "_").replace('=', "");
+        let url = "https://ca.test/";
+        let urls = serde_json::json!({"newNonce": url, "newAccount": url, "newOrder": url});
+        serde_json::json!({"id": "https://ca.test/1", "key_pkcs8": key, "urls": urls}).to_string().into()
+    }
 
     #[test]
     fn keys_of_both_forms_are_taken_and_other_curves_are_not() {

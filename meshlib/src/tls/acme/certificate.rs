@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -17,6 +18,8 @@ use x509_parser::extensions::ParsedExtension;
 
 use super::clock;
 use super::digest;
+use super::pem;
+use super::record::Stored;
 
 /// A chain with its key, checked to be of use for a name.
 pub(super) struct Certificate {
@@ -32,6 +35,10 @@ pub(super) struct Certificate {
     pub(super) suggested: bool,
     /// When it was ordered, by the clock of the node that did so, which may go wrong.
     pub(super) ordered: Option<SystemTime>,
+    /// What the store has of it, without its chain.
+    rest: Option<Box<Stored>>,
+    /// Whether it was deleted from a store that has lost nothing.
+    pub(super) is_deleted: AtomicBool,
 }
 
 /// How far a certificate's beginning may lie ahead: clocks differ.
@@ -98,7 +105,22 @@ impl Certificate {
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| Unusable::KeySyntax)?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(Unusable::Key)?;
         let (name, key) = (name.into(), Arc::new(key));
-        Ok(Self { name, key, not_before, not_after, fingerprint, id, suggested: false, ordered: None })
+        let (suggested, ordered, rest, is_deleted) = (false, None, None, AtomicBool::new(false));
+        Ok(Self { name, key, not_before, not_after, fingerprint, id, suggested, ordered, rest, is_deleted })
+    }
+
+    /// Remembers what the store has of it.
+    pub(super) fn set_stored(&mut self, mut stored: Stored) {
+        // It is in memory already.
+        stored.cert_pem = String::new();
+        self.rest = Some(stored.into());
+    }
+
+    /// What the store has of it, or had. Nothing if it never did.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        let mut stored = Stored::clone(self.rest.as_deref()?);
+        stored.cert_pem = self.key.cert.iter().map(|der| pem::encode("CERTIFICATE", der)).collect();
+        Some(stored)
     }
 
     pub(super) fn lifetime(&self) -> Duration {

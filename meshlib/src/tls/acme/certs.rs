@@ -166,6 +166,7 @@ impl AcmeCerts {
         let ordered = stored.ordered.as_deref().and_then(clock::parse_rfc3339);
         // Another node's clock may be ahead.
         certificate.ordered = ordered.map(|at| at.min(now));
+        certificate.set_stored(stored);
         Ok(certificate)
     }
 

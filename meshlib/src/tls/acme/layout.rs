@@ -63,6 +63,11 @@ impl Layout {
         format!("{}acme/{}/account.json", self.prefix, self.hash)
     }
 
+    /// What a store that has lost everything does not have.
+    pub(super) fn mark(&self) -> String {
+        format!("{}acme/{}/mark", self.prefix, self.hash)
+    }
+
     pub(super) fn account_lock(&self) -> String {
         format!("{}acme/{}/account_lock", self.prefix, self.hash)
     }
@@ -90,6 +95,7 @@ mod tests {
         assert!(!other.announcement("a.test").starts_with(&production.announcements()));
         assert!(!other.failure("a.test").starts_with(&production.failures()));
         assert_ne!(other.account(), production.account());
+        assert_ne!(other.mark(), production.mark());
         assert!(other.account_key().is_none());
     }
 }

@@ -93,12 +93,14 @@ impl Shared {
         }
     }
 
+    /// If it answers it may have lost everything: names go on when that is written back.
     async fn look_at_store(&self) -> Result<(), StoreError> {
-        let account = self.layout.account();
-        let look = time::timeout(LOOK_WITHIN, self.store.get(&account, Read::Latest));
+        let mark = self.layout.mark();
+        let look = time::timeout(LOOK_WITHIN, self.store.get(&mark, Read::Latest));
         match look.await {
-            Ok(answer) => answer.map(|_| ()),
-            Err(late) => Err(StoreError::Unreachable(late.into())),
-        }
+            Ok(answer) => answer?,
+            Err(late) => return Err(StoreError::Unreachable(late.into())),
+        };
+        self.restore_if_allowed().await
     }
 }

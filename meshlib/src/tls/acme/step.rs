@@ -121,6 +121,8 @@ impl Shared {
     async fn order_locked(&self, name: &str, lock: &Lock, permit: Permit, ending: &Draining) -> Phase {
         // Another node may have just finished, or failed.
         let looking = async {
+            // What the store has lost must be there again before anything is ordered.
+            self.restore().await?;
             let loaded = self.load(name).await?;
             Ok((loaded, self.need(name).await?))
         };
@@ -186,6 +188,7 @@ impl Shared {
         let announcement = Announcement::new(&certificate);
         let name = Arc::clone(&certificate.name);
         self.write(&self.layout.certificate(&name), stored.to_json().into(), lock).await?;
+        certificate.set_stored(stored);
         // Served from here on, whatever becomes of the announcement: the others read the certificate before they order.
         let certificate = self.certs.insert(certificate);
         self.write(&self.layout.announcement(&name), announcement.to_json().into(), lock).await?;

@@ -87,7 +87,12 @@ impl Shared {
                 () = draining.started() => break,
                 // A store that fails may say so again and again.
                 entries = next_after(paused_until, &mut announcements), if following => match entries {
-                    Some(Ok(entries)) => self.announced(&entries, &mut seen),
+                    Some(Ok(entries)) => {
+                        if self.announced(&entries, &mut seen) == Announced::SomeGone {
+                            let shared = Arc::clone(self);
+                            looking.spawn(async move { shared.look_for_loss().await });
+                        }
+                    }
                     Some(Err(error)) => {
                         tracing::debug!(error = %Chain(&error), "the announcements may be out of date");
                         paused_until = Instant::now() + LOAD_AGAIN;
@@ -184,10 +189,12 @@ impl Shared {
     }
 
     /// Loads what others have announced.
-    fn announced(&self, entries: &[Entry], seen: &mut HashMap<Arc<str>, u64>) {
+    fn announced(&self, entries: &[Entry], seen: &mut HashMap<Arc<str>, u64>) -> Announced {
         let prefix = self.layout.announcements();
         let mut plan = self.plan();
+        let before = seen.len();
         seen.retain(|key, _| entries.binary_search_by(|entry| entry.key.cmp(key)).is_ok());
+        let announced = if seen.len() < before { Announced::SomeGone } else { Announced::More };
         for entry in entries {
             if seen.insert(Arc::clone(&entry.key), entry.version) == Some(entry.version) {
                 continue;
@@ -205,6 +212,16 @@ impl Shared {
                 self.certs.appeared(&name);
             }
         }
+        announced
+    }
+
+    /// Announcements have gone: perhaps everything has.
+    async fn look_for_loss(&self) -> Done {
+        if let Err(error) = self.restore_if_allowed().await {
+            // It is looked at again when it answers.
+            self.store_fails(&error);
+        }
+        Done::Worked
     }
 
     /// Loads what nobody has announced, and deletes what is long over.
@@ -221,9 +238,12 @@ impl Shared {
         }
     }
 
-    async fn try_sweep(&self) -> Result<(), StoreError> {
-        let prefix = self.layout.certificates();
-        for key in self.store.keys(&prefix).await? {
+    pub(super) async fn try_sweep(&self) -> Result<(), StoreError> {
+        self.restore_if_allowed().await?;
+        let (prefix, held) = (self.layout.certificates(), self.certs.all());
+        let keys = self.store.keys(&prefix).await?;
+        self.note_deleted(&held, &keys).await?;
+        for key in keys {
             let Some(name) = key.strip_prefix(&prefix).and_then(super::names::host_name) else { continue };
             if self.options.preload && self.certs.certificate(&name).is_none() {
                 self.load(&name).await?;
@@ -297,6 +317,15 @@ fn not_after(json: &[u8]) -> Option<SystemTime> {
     let leaf = CertificateDer::from_pem_slice(stored.cert_pem.as_bytes()).ok()?;
     let (_, x509) = x509_parser::parse_x509_certificate(&leaf).ok()?;
     Some(clock::from_unix(x509.validity().not_after.timestamp()))
+}
+
+/// What the announcements say in comparison to those before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    /// All that were there, and perhaps others.
+    More,
+    /// Some are not there any more.
+    SomeGone,
 }
 
 /// What a task has done.

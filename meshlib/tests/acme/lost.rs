@@ -1,0 +1,62 @@
+//! A store that has lost what it had, as one in memory that was restarted.
+
+use meshlib::store::KvStore;
+use meshlib::store::MemoryStore;
+use meshlib::store::When;
+use tokio::time;
+
+use crate::rig::Rig;
+use crate::rig::SECOND;
+use crate::rig::SOON;
+
+async fn lose_all(store: &MemoryStore) {
+    for key in store.keys("").await.unwrap() {
+        store.delete(&key, When::Always).await.unwrap();
+    }
+}
+
+async fn is_back(rig: &Rig, kind: &str, name: &str) {
+    let back = async {
+        while rig.key(kind, name).await.is_none() {
+            time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(SOON, back).await.unwrap_or_else(|_| panic!("{kind} of {name} is written back"));
+}
+
+#[tokio::test]
+async fn what_a_node_has_in_memory_is_written_back_and_not_ordered_again() {
+    const NAMES: [&str; 2] = ["app.example.test", "www.example.test"];
+    let Some(rig) = Rig::start().await else { return };
+    let roots = rig.pebble.issuing_roots().await;
+    let nodes = [rig.node().await, rig.node_with(SECOND, rig.options()).await];
+    for node in &nodes {
+        node.manager.want(NAMES).unwrap();
+    }
+    let mut leaves = Vec::new();
+    for name in NAMES {
+        leaves.push(nodes[0].proven(name, &roots).await);
+        nodes[1].proven(name, &roots).await;
+    }
+    let account = rig.json("acme", "account.json").await.unwrap();
+    let before = rig.json("certs", NAMES[0]).await.unwrap();
+
+    lose_all(&rig.store).await;
+    for name in NAMES {
+        is_back(&rig, "certs", name).await;
+        is_back(&rig, "acme/certs", name).await;
+    }
+    is_back(&rig, "acme", "account.json").await;
+
+    assert_eq!(rig.json("certs", NAMES[0]).await.unwrap(), before);
+    assert_eq!(rig.json("acme", "account.json").await.unwrap(), account);
+    for node in nodes {
+        node.stop().await;
+    }
+    let fresh = rig.node().await;
+    fresh.manager.want(NAMES).unwrap();
+    for (name, leaf) in NAMES.iter().zip(&leaves) {
+        assert_eq!(&fresh.proven(name, &roots).await, leaf);
+    }
+    assert_eq!(rig.pebble.orders(), NAMES.len());
+}

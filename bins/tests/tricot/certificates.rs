@@ -222,6 +222,38 @@ async fn a_restart_needs_no_order() {
 }
 
 #[tokio::test]
+async fn an_agent_that_has_forgotten_all_is_given_the_certificates_back() {
+    let Some((mut cluster, site)) = site(PebbleOptions::default(), &[TAG]).await else { return };
+    let nodes = [
+        cluster.tricot(&[("TRICOT_NODE_NAME", "n1")]).await,
+        cluster.tricot(&[("TRICOT_NODE_NAME", "n2")]).await,
+    ];
+    for node in &nodes {
+        let client = cluster.client(node).await;
+        until("a page with a certificate", async || is_served(&client).await).await;
+    }
+    let certificate = cluster.client(&nodes[0]).await.connect(HOST).await.unwrap().certificate;
+    let kept = async |cluster: &Cluster| {
+        let keys = cluster.consul.get("/v1/kv/tricot/?keys").await;
+        let mut keys: Vec<String> = serde_json::from_str(&keys.body).unwrap_or_default();
+        keys.retain(|key| !key.contains("lock"));
+        keys
+    };
+    let before = kept(&cluster).await;
+
+    cluster.consul.restart().await;
+    until("all keys", async || kept(&cluster).await == before).await;
+    cluster.consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+    drop(nodes);
+    let fresh = cluster.tricot(&[]).await;
+
+    let client = cluster.client(&fresh).await;
+    until("the same certificate", async || is_served(&client).await).await;
+    assert_eq!(client.connect(HOST).await.unwrap().certificate, certificate);
+    assert_eq!(cluster.pebble.orders(), 1);
+}
+
+#[tokio::test]
 async fn what_is_kept_in_consul_is_where_it_is_said_to_be() {
     let Some((cluster, _site)) = site(PebbleOptions::default(), &[TAG, "tricot localhost"]).await else {
         return;

@@ -327,10 +327,12 @@ impl Manager {
         let names = plan.names().map(|(name, state)| {
             let certificate = self.shared.certs.certificate(name);
             let not_after = certificate.as_ref().map(|certificate| certificate.not_after);
-            let is_due = certificate
-                .is_none_or(|certificate| renewal::due(&certificate, state.suggestion.as_ref()).at <= now);
+            let is_due = || {
+                let due = certificate.as_ref().map(|held| renewal::due(held, state.suggestion.as_ref()));
+                due.is_none_or(|due| due.at <= now)
+            };
             let stalled = match state.phase {
-                Phase::Stalled if is_due => outage.as_ref(),
+                Phase::Stalled if is_due() => outage.as_ref(),
                 Phase::Order(_) => outage.as_ref(),
                 _ => None,
             };

@@ -30,7 +30,7 @@ use crate::rig::until;
 
 /// What a store does not answer.
 #[derive(Clone, Copy, PartialEq)]
-enum Silence {
+pub(crate) enum Silence {
     Nothing,
     /// Questions for values.
     Reads,
@@ -42,9 +42,9 @@ enum Silence {
     Certificates,
 }
 
-/// A way to a store that does not answer everything.
+/// A way to a store that does not answer everything, and never tells of a change.
 #[derive(Clone)]
-struct Silent {
+pub(crate) struct Silent {
     store: MemoryStore,
     silence: watch::Sender<Silence>,
     /// The locks that were taken.
@@ -54,7 +54,7 @@ struct Silent {
 }
 
 impl Silent {
-    fn new(store: &MemoryStore, silence: Silence) -> Self {
+    pub(crate) fn new(store: &MemoryStore, silence: Silence) -> Self {
         let silence = watch::Sender::new(silence);
         Self { store: store.clone(), silence, locks: Arc::default(), refused: Arc::default() }
     }

@@ -1,13 +1,22 @@
 //! A store that has lost what it had, as one in memory that was restarted.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshlib::Drain;
 use meshlib::store::KvStore;
 use meshlib::store::MemoryStore;
 use meshlib::store::When;
+use meshlib::tls::acme::Manager;
 use tokio::time;
 
+use crate::clock::Set;
+use crate::ending::Silence;
+use crate::ending::Silent;
 use crate::rig::Rig;
 use crate::rig::SECOND;
 use crate::rig::SOON;
+use crate::rig::lifetime_secs;
 
 async fn lose_all(store: &MemoryStore) {
     for key in store.keys("").await.unwrap() {
@@ -18,7 +27,7 @@ async fn lose_all(store: &MemoryStore) {
 async fn is_back(rig: &Rig, kind: &str, name: &str) {
     let back = async {
         while rig.key(kind, name).await.is_none() {
-            time::sleep(std::time::Duration::from_millis(5)).await;
+            time::sleep(Duration::from_millis(5)).await;
         }
     };
     time::timeout(SOON, back).await.unwrap_or_else(|_| panic!("{kind} of {name} is written back"));
@@ -59,4 +68,29 @@ async fn what_a_node_has_in_memory_is_written_back_and_not_ordered_again() {
         assert_eq!(&fresh.proven(name, &roots).await, leaf);
     }
     assert_eq!(rig.pebble.orders(), NAMES.len());
+}
+
+#[tokio::test]
+async fn what_is_due_is_written_back_before_it_is_ordered() {
+    const NAME: &str = "app.example.test";
+    let Some(mut rig) = Rig::start().await else { return };
+    let node = rig.node().await;
+    node.manager.want([NAME]).unwrap();
+    let leaf = node.proven(NAME, &rig.pebble.issuing_roots().await).await;
+    node.stop().await;
+    let before = rig.json("certs", NAME).await.unwrap();
+    let (clock, store) = (Set::now(), Silent::new(&rig.store, Silence::Nothing));
+    let manager = Manager::new(Arc::new(store), rig.options().with_clock(clock.clone())).unwrap();
+    manager.want([NAME]).unwrap();
+    let (running, draining) = (manager.clone(), Drain::new().draining());
+    tokio::spawn(async move { running.run(draining).await });
+    manager.certificates().issued(NAME).await;
+
+    rig.pebble.kill();
+    lose_all(&rig.store).await;
+    clock.advance(Duration::from_secs(lifetime_secs(&leaf).unsigned_abs() * 3 / 4));
+    manager.wake();
+
+    is_back(&rig, "certs", NAME).await;
+    assert_eq!(rig.json("certs", NAME).await.unwrap(), before);
 }

@@ -121,7 +121,10 @@ impl Router {
                 return status(StatusCode::NOT_FOUND);
             }
             let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
-            let allow: Vec<_> = pages.iter().map(|page| page.method.as_str()).collect();
+            let mut allow: Vec<_> = pages.iter().map(|page| page.method.as_str()).collect();
+            if allow.contains(&"GET") {
+                allow.push("HEAD");
+            }
             if let Ok(allow) = HeaderValue::from_str(&allow.join(", ")) {
                 response.headers_mut().insert(header::ALLOW, allow);
             }
@@ -205,6 +208,15 @@ mod tests {
     use crate::session::Session;
 
     fn ask(method: &str, path: &str, headers: &[(&'static str, &'static str)], peer: &str) -> StatusCode {
+        answer(method, path, headers, peer).status()
+    }
+
+    fn answer(
+        method: &str,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+        peer: &str,
+    ) -> Response<Body> {
         let router = Router::new()
             .get("/page", |_| text("here"))
             .post("/do", Access::Anybody, |_| text("done"))
@@ -215,7 +227,7 @@ mod tests {
         }
         let session = Session::accepted(peer.parse().unwrap(), "127.0.0.1:1".parse().unwrap());
         request.extensions_mut().insert(Accepted::new(session, Drain::new().draining()));
-        router.answer(&request).status()
+        router.answer(&request)
     }
 
     #[test]
@@ -224,6 +236,8 @@ mod tests {
         assert_eq!(ask("HEAD", "/page?x=1", &[], "192.0.2.1:1"), 200);
         assert_eq!(ask("POST", "/page", &[], "192.0.2.1:1"), 405);
         assert_eq!(ask("GET", "/other", &[], "192.0.2.1:1"), 404);
+        assert_eq!(answer("POST", "/page", &[], "192.0.2.1:1").headers()["allow"], "GET, HEAD");
+        assert_eq!(answer("GET", "/do", &[], "192.0.2.1:1").headers()["allow"], "POST");
     }
 
     #[test]

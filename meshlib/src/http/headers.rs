@@ -39,7 +39,8 @@ use crate::error::Error;
 ///   `trailers`, `Transfer-Encoding`; and `Upgrade`, unless it asks for one to something else than HTTP
 ///   ([`UpgradeLayer`](super::UpgradeLayer) grants it);
 /// - has its `Cookie` fields joined into one (RFC 9113 section 8.2.3);
-/// - tells who sent it: see [`Forwarded`].
+/// - tells who sent it: see [`Forwarded`];
+/// - is answered here if its `Max-Forwards` is used up (`OPTIONS` and `TRACE`).
 ///
 /// An answer loses what concerns its connection only.
 #[derive(Clone)]
@@ -116,7 +117,8 @@ impl HeadersLayer {
         Ok(self)
     }
 
-    fn request(&self, request: &mut Request<Body>) -> Result<(), Error> {
+    /// Makes a request fit, or answers one that must not be passed on.
+    fn request(&self, request: &mut Request<Body>) -> Result<Option<Response<Body>>, Error> {
         let fields = Fields::of(request.headers());
         if fields.codings > 0 {
             check_framing(request)?;
@@ -126,6 +128,11 @@ impl HeadersLayer {
         }
         check_target(request)?;
         let host = host(request, fields.hosts)?;
+        if fields.max_forwards
+            && let Some(answer) = last_hop(request)
+        {
+            return Ok(Some(answer));
+        }
         let upgrade = if fields.connection { wanted_upgrade(request) } else { None };
         let accepted = request.extensions().get::<Accepted>().cloned();
         let version = request.version();
@@ -144,7 +151,7 @@ impl HeadersLayer {
         if let Some(via) = &self.via {
             headers.append(header::VIA, via.of(version));
         }
-        Ok(())
+        Ok(None)
     }
 
     fn answer(&self, answer: &mut Response<Body>) {
@@ -230,6 +237,7 @@ struct Fields {
     of_connection: bool,
     /// Any in which a client may say for whom it asks.
     forwarded: bool,
+    max_forwards: bool,
 }
 
 impl Fields {
@@ -253,6 +261,7 @@ impl Fields {
                 | "proxy-connection" => fields.of_connection = true,
                 "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port"
                 | "x-real-ip" | "forwarded" => fields.forwarded = true,
+                "max-forwards" => fields.max_forwards = true,
                 _ => {}
             }
         }
@@ -314,10 +323,11 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.layer.request(&mut request) {
-            Ok(()) => {
+            Ok(None) => {
                 HeadersFuture::Answer { answer: self.inner.call(request), layer: Arc::clone(&self.layer) }
             }
-            Err(error) => HeadersFuture::Refused(Some(error)),
+            Ok(Some(answer)) => HeadersFuture::Settled(Some(Ok(answer))),
+            Err(error) => HeadersFuture::Settled(Some(Err(error))),
         }
     }
 }
@@ -337,7 +347,7 @@ pub enum HeadersFuture<F> {
     },
     /// It did not.
     #[doc(hidden)]
-    Refused(Option<Error>),
+    Settled(Option<Result<Response<Body>, Error>>),
 }
 
 impl<F> Future for HeadersFuture<F>
@@ -353,10 +363,8 @@ where
                 layer.answer(&mut answer);
                 Poll::Ready(Ok(answer))
             }
-            HeadersFutureProj::Refused(error) => match error.take() {
-                Some(error) => Poll::Ready(Err(error)),
-                None => Poll::Pending,
-            },
+            // Nobody polls it again after that.
+            HeadersFutureProj::Settled(outcome) => outcome.take().map_or(Poll::Pending, Poll::Ready),
         }
     }
 }
@@ -388,6 +396,29 @@ fn check_target(request: &Request<Body>) -> Result<(), Error> {
         return Err(malformed("its target is for OPTIONS only"));
     }
     Ok(())
+}
+
+/// RFC 9110 section 7.6.2: `OPTIONS` and `TRACE` go over so many proxies and no further. The last one answers itself, and
+/// others count down.
+fn last_hop(request: &mut Request<Body>) -> Option<Response<Body>> {
+    if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
+        return None;
+    }
+    let field = request.headers().get(header::MAX_FORWARDS)?;
+    let left: u64 = field.to_str().ok()?.trim().parse().ok()?;
+    if let Some(left) = left.checked_sub(1) {
+        request.headers_mut().insert(header::MAX_FORWARDS, left.into());
+        return None;
+    }
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = if *request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT
+    } else {
+        // To reflect what a client sent, its credentials among it, helps attackers only.
+        StatusCode::METHOD_NOT_ALLOWED
+    };
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("OPTIONS"));
+    Some(answer)
 }
 
 /// Makes one field of a length that is told several times. HTTP/2 lets that through as long as all are the same, and an

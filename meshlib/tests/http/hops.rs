@@ -60,6 +60,30 @@ async fn what_concerns_the_clients_connection_ends_with_it() {
 }
 
 #[tokio::test]
+async fn options_go_over_as_many_proxies_as_they_say() {
+    let recorder = Recorder::start().await;
+    let proxy = Setup { headers: silent(), ..Setup::to(recorder.addr) }.start().await;
+    let mut client = proxy.connect().await;
+    let ask = |method, max: &str| format!("{method} / HTTP/1.1\r\nhost: a\r\nmax-forwards: {max}\r\n\r\n");
+
+    for (method, max, status) in [
+        ("OPTIONS", "3", 200),
+        ("OPTIONS", "0", 204),
+        ("OPTIONS", "x", 200),
+        ("TRACE", "0", 405),
+        ("GET", "0", 200),
+    ] {
+        client.send(ask(method, max)).await;
+        assert_eq!(client.answer().await.status, status, "{method} {max}");
+    }
+
+    proxy.end().await;
+    let got = String::from_utf8(recorder.got().await.concat().into()).unwrap();
+    let passed_on: Vec<_> = got.lines().filter_map(|line| line.strip_prefix("max-forwards: ")).collect();
+    assert_eq!(passed_on, ["2", "x", "0"]);
+}
+
+#[tokio::test]
 async fn an_upgrade_goes_on_but_not_to_http2() {
     let websocket = "connection: x, Upgrade\r\nupgrade: websocket\r\nx: 1\r\n";
     assert_eq!(passed_on(silent(), websocket).await, ["connection: upgrade", "upgrade: websocket"]);

@@ -89,6 +89,9 @@ pub enum Error {
     #[cfg(feature = "http")]
     #[error("HTTP exchange failed")]
     Http(#[source] Box<crate::http::HttpError>),
+    /// The endpoint's answer was no good, in words of one's own; made by [`Error::endpoint`].
+    #[error(transparent)]
+    Endpoint(BoxError),
     /// An error of a service that is not meshlib's; made by [`Error::other`]. Its fault is [`Fault::Local`], and an HTTP
     /// server answers it with 500.
     #[error(transparent)]
@@ -113,6 +116,39 @@ impl Error {
         Self::from(error.into())
     }
 
+    /// The failure of an endpoint that has answered: of a service between a balancer and its client that knows an answer to be
+    /// no good. It counts against the endpoint like a connection that was refused; an HTTP server answers it with 502.
+    ///
+    /// # Examples
+    ///
+    /// Endpoints that answer 503 five times in a row are left alone for a while:
+    ///
+    /// ```
+    /// # #[cfg(feature = "http")] {
+    /// use http::{Response, StatusCode};
+    /// use meshlib::http::{Body, ClientLayer};
+    /// use meshlib::{BalanceLayer, Error, Fault, Static, TcpConnector};
+    /// use tower::ServiceBuilder;
+    ///
+    /// let endpoints = Static::new(["127.0.0.1:8081".parse().unwrap(), "127.0.0.1:8082".parse().unwrap()]);
+    /// let stack = ServiceBuilder::new()
+    ///     .layer(BalanceLayer::new(endpoints, "web"))
+    ///     .and_then(|answer: Response<Body>| async move {
+    ///         match answer.status() {
+    ///             StatusCode::SERVICE_UNAVAILABLE => Err(Error::endpoint("it is overloaded")),
+    ///             _ => Ok(answer),
+    ///         }
+    ///     })
+    ///     .layer(ClientLayer::new())
+    ///     .service(TcpConnector::default());
+    /// # let _ = stack;
+    /// assert_eq!(Error::endpoint("it is overloaded").fault(), Fault::Server);
+    /// # }
+    /// ```
+    pub fn endpoint(error: impl Into<BoxError>) -> Self {
+        Self::Endpoint(error.into())
+    }
+
     /// Who is to blame.
     pub fn fault(&self) -> Fault {
         match self {
@@ -126,6 +162,7 @@ impl Error {
             Self::Refused(_) => Fault::Local,
             #[cfg(feature = "http")]
             Self::Http(error) => error.fault(),
+            Self::Endpoint(_) => Fault::Server,
             Self::Other(_) => Fault::Local,
         }
     }

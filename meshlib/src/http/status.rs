@@ -47,7 +47,7 @@ use crate::error::Phase;
 /// | 400 | the client's | [`HttpError::Malformed`], an exchange with the client that broke down |
 /// | 408 | the client's | [`HttpError::Silent`] |
 /// | 413 | the client's | [`HttpError::TooLarge`] |
-/// | 502 | the endpoint's | [`Error::Connect`]: it refuses, or all that were tried do; [`Error::Tls`]; it closed without an answer |
+/// | 502 | the endpoint's | [`Error::Connect`]: it refuses, or all that were tried do; [`Error::Tls`]; it closed without an answer; [`Error::Endpoint`] |
 /// | 504 | the endpoint's | [`Error::Timeout`] of [`Phase::Connect`], [`Phase::ServerHandshake`] or [`Phase::Request`] |
 /// | 503 | discovery's | [`Error::Unavailable`], [`Error::Resolve`], [`Error::Timeout`] of [`Phase::Wait`]: no endpoint is known or may be used |
 /// | 503 | ours | [`Error::Refused`] |

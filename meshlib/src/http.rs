@@ -181,8 +181,10 @@ pub enum HttpError {
     #[error("the body broke off")]
     Body(#[source] tower::BoxError),
     /// A peer was silent in the middle of a body.
-    #[error("no byte of the body came for {after:?}")]
+    #[error("no byte of the {side}'s body came for {after:?}")]
     Silent {
+        /// The peer.
+        side: Side,
         /// The limit.
         after: Duration,
     },
@@ -196,8 +198,8 @@ impl HttpError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unsent(_) | Self::Stale(_) => Fault::Server,
-            Self::Exchange { side, .. } | Self::Lost { side, .. } => side.fault(),
-            Self::TooLarge { .. } | Self::Silent { .. } | Self::Malformed(_) => Fault::Client,
+            Self::Exchange { side, .. } | Self::Lost { side, .. } | Self::Silent { side, .. } => side.fault(),
+            Self::TooLarge { .. } | Self::Malformed(_) => Fault::Client,
             Self::Body(_) => Fault::Server,
         }
     }

@@ -25,6 +25,7 @@ use tower::BoxError;
 
 use super::HttpError;
 use super::driven::Answer;
+use crate::error::Side;
 
 /// A stream of bytes with an end, of known length or not.
 ///
@@ -91,24 +92,38 @@ impl Body {
         }
     }
 
-    /// The body of an answer on a connection that it moves itself.
-    pub(super) fn answer(answer: Box<Answer>) -> Self {
-        Kind::Answer(answer).into()
+    /// The body of an answer on a connection that it moves itself. Its endpoint may be silent for so long in the middle of
+    /// it, or for ever.
+    pub(super) fn answer(answer: Box<Answer>, within: Option<Duration>) -> Self {
+        match within {
+            None => Kind::Answer(answer).into(),
+            Some(within) => Timed::body(Source::Answer(answer), Side::Server, within, Unread::Left),
+        }
     }
 
-    /// The body of a peer that may be silent for as long as this in the middle of it.
+    /// The same for an answer on a connection that it shares.
+    pub(super) fn shared_answer(incoming: Incoming, within: Option<Duration>) -> Self {
+        match within {
+            Some(within) if !incoming.is_end_stream() => {
+                Timed::body(Source::Incoming(incoming), Side::Server, within, Unread::Left)
+            }
+            _ => incoming.into(),
+        }
+    }
+
+    /// The body of a client that may be silent for as long as this in the middle of it.
     pub(super) fn timed(incoming: Incoming, within: Duration, unread: Unread) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Kind::Timed(Box::new(Timed { incoming: Some(incoming), within, timer: None, unread })).into()
+        Timed::body(Source::Incoming(incoming), Side::Client, within, unread)
     }
 
     /// All bytes at once.
     ///
     /// # Errors
     ///
-    /// [`HttpError::TooLarge`] above `limit` bytes, [`HttpError::Body`] if it breaks off.
+    /// [`HttpError::TooLarge`] above `limit` bytes, else what [`chunk`](Self::chunk) says.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes, HttpError> {
         if let Kind::Full(bytes) = self.kind {
             return if bytes.len() > limit { Err(HttpError::TooLarge { limit }) } else { Ok(bytes) };
@@ -127,7 +142,8 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Body`] if it breaks off.
+    /// [`HttpError::Silent`] if the peer that sends it is silent for too long, [`HttpError::Body`] if it breaks off in
+    /// another way.
     ///
     /// # Cancel safety
     ///
@@ -137,7 +153,9 @@ impl Body {
             let frame = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await;
             match frame {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(HttpError::Body(error)),
+                Some(Err(error)) => {
+                    return Err(error.downcast().map_or_else(HttpError::Body, |error| *error));
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -194,7 +212,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(incoming) => incoming.is_end_stream(),
             Kind::Answer(answer) => answer.is_end_stream(),
-            Kind::Timed(timed) => timed.incoming.as_ref().is_none_or(HttpBody::is_end_stream),
+            Kind::Timed(timed) => timed.source.as_ref().is_none_or(Source::is_end_stream),
             Kind::Boxed(body) => body.is_end_stream(),
             Kind::Shared(..) => false,
         }
@@ -206,7 +224,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(incoming) => incoming.size_hint(),
             Kind::Answer(answer) => answer.size_hint(),
-            Kind::Timed(timed) => timed.incoming.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint),
+            Kind::Timed(timed) => timed.source.as_ref().map_or_else(SizeHint::default, Source::size_hint),
             Kind::Boxed(body) => body.size_hint(),
             Kind::Shared(_, hint) => *hint,
         }
@@ -274,10 +292,41 @@ impl fmt::Debug for Body {
 /// it.
 struct Timed {
     /// None after its end.
-    incoming: Option<Incoming>,
+    source: Option<Source>,
+    /// Who sends it.
+    side: Side,
     within: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     unread: Unread,
+}
+
+/// Where a body comes from.
+enum Source {
+    Incoming(Incoming),
+    Answer(Box<Answer>),
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Answer(answer) => answer.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Answer(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Answer(answer) => answer.size_hint(),
+        }
+    }
 }
 
 /// What becomes of a body that nobody reads to its end.
@@ -294,26 +343,30 @@ pub(super) enum Unread {
 const DISCARDED: (usize, Duration) = (16 * 1024 * 1024, Duration::from_secs(10));
 
 impl Timed {
+    fn body(source: Source, side: Side, within: Duration, unread: Unread) -> Body {
+        Kind::Timed(Box::new(Self { source: Some(source), side, within, timer: None, unread })).into()
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) {
+        let Some(source) = &mut self.source else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = source.poll_frame(cx) {
             self.timer = None;
             if !matches!(frame, Some(Ok(_))) {
-                self.incoming = None;
+                self.source = None;
             }
-            return Poll::Ready(frame.map(|it| it.map_err(Into::into)));
+            return Poll::Ready(frame);
         }
         let within = self.within;
         let timer = self.timer.get_or_insert_with(|| Box::pin(time::sleep(within)));
         ready!(timer.as_mut().poll(cx));
-        self.incoming = None;
-        Poll::Ready(Some(Err(Box::new(HttpError::Silent { after: within }))))
+        self.source = None;
+        Poll::Ready(Some(Err(Box::new(HttpError::Silent { side: self.side, after: within }))))
     }
 }
 
 impl Drop for Timed {
     fn drop(&mut self) {
-        let Some(incoming) = self.incoming.take() else { return };
+        let Some(Source::Incoming(incoming)) = self.source.take() else { return };
         if self.unread == Unread::Left || incoming.is_end_stream() {
             return;
         }

@@ -336,7 +336,8 @@ impl Reused {
                 let tls = !matches!(decision, ConnectTls::Plaintext);
                 form::for_http2(&mut request, tls);
                 let answer = sender.try_send_request(request).await;
-                answer.map(|response| response.map(|body| Body::from(body).holding(stream)))
+                let body = |body| Body::shared_answer(body, slot.body_within()).holding(stream);
+                answer.map(|response| response.map(body))
             }
         }
         .map_err(|error| Failed::new(error, replayable))
@@ -388,8 +389,8 @@ impl From<Failed> for Error {
 fn exchange(source: hyper::Error) -> Error {
     // A body that broke off on its way to the endpoint is not the endpoint's doing.
     let body = if source.is_user() { std::error::Error::source(&source) } else { None };
-    if let Some(HttpError::Silent { after }) = body.and_then(|error| error.downcast_ref()) {
-        return Error::Http(Box::new(HttpError::Silent { after: *after }));
+    if let Some(HttpError::Silent { after, .. }) = body.and_then(|error| error.downcast_ref()) {
+        return Error::Http(Box::new(HttpError::Silent { side: Side::Client, after: *after }));
     }
     let side = if body.is_some() { Side::Client } else { Side::Server };
     Error::Http(Box::new(HttpError::Exchange { side, source }))

@@ -199,7 +199,11 @@ impl Answer {
     fn body(incoming: Incoming, http1: Http1, slot: Arc<Slot>) -> Body {
         let answer = Self { incoming, http1: Some(http1), slot, ended: false };
         // One that has ended gives its connection back at once.
-        if answer.incoming.is_end_stream() { Body::empty() } else { Body::answer(Box::new(answer)) }
+        if answer.incoming.is_end_stream() {
+            return Body::empty();
+        }
+        let within = answer.slot.body_within();
+        Body::answer(Box::new(answer), within)
     }
 
     pub(super) fn poll_frame(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

@@ -49,11 +49,22 @@ pub struct PoolOptions {
     /// Whether a connection is used for requests of one client address only, as it must be where endpoints are connected
     /// to [from the client's address](crate::connect::SocketOptions). Default false.
     pub per_client: bool,
+    /// How long an endpoint may be silent in the middle of an answer's body while somebody waits for more of it, before the
+    /// body breaks off with [`HttpError::Silent`](super::HttpError::Silent). Each part that comes begins the time anew, and a
+    /// slow client does not use it up. Default `None`, for ever: a stream of events may have nothing to say for hours. Where
+    /// endpoints have none, a minute is long.
+    pub body_within: Option<Duration>,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { max_idle: 32, idle_timeout: Duration::from_secs(30), max_streams: 100, per_client: false }
+        Self {
+            max_idle: 32,
+            idle_timeout: Duration::from_secs(30),
+            max_streams: 100,
+            per_client: false,
+            body_within: None,
+        }
     }
 }
 
@@ -83,6 +94,13 @@ impl PoolOptions {
     #[must_use]
     pub fn with_per_client(mut self, per_client: bool) -> Self {
         self.per_client = per_client;
+        self
+    }
+
+    /// Sets how long an endpoint may be silent in the middle of an answer's body.
+    #[must_use]
+    pub fn with_body_within(mut self, limit: Option<Duration>) -> Self {
+        self.body_within = limit;
         self
     }
 }
@@ -212,6 +230,7 @@ pub(super) struct Slot {
     max_idle: usize,
     idle_timeout: Duration,
     max_streams: usize,
+    body_within: Option<Duration>,
     connections: Mutex<Connections>,
     /// For idle connections to wake.
     stirred: Waker,
@@ -255,11 +274,17 @@ impl Slot {
             max_idle: options.max_idle,
             idle_timeout: options.idle_timeout,
             max_streams: options.max_streams,
+            body_within: options.body_within,
             connections: Mutex::default(),
             stirred,
             opening: Semaphore::new(1),
             shares: AtomicBool::new(false),
         }
+    }
+
+    /// How long the endpoint may be silent in the middle of an answer's body.
+    pub(super) fn body_within(&self) -> Option<Duration> {
+        self.body_within
     }
 
     /// A connection that is open, if there is one to be had.

@@ -45,10 +45,10 @@ use crate::error::Phase;
 /// | Status | Fault | Errors |
 /// |---|---|---|
 /// | 400 | the client's | [`HttpError::Malformed`], an exchange with the client that broke down |
-/// | 408 | the client's | [`HttpError::Silent`] |
+/// | 408 | the client's | [`HttpError::Silent`] of the client |
 /// | 413 | the client's | [`HttpError::TooLarge`] |
 /// | 502 | the endpoint's | [`Error::Connect`]: it refuses, or all that were tried do; [`Error::Tls`]; it closed without an answer; [`Error::Endpoint`] |
-/// | 504 | the endpoint's | [`Error::Timeout`] of [`Phase::Connect`], [`Phase::ServerHandshake`] or [`Phase::Request`] |
+/// | 504 | the endpoint's | [`Error::Timeout`] of [`Phase::Connect`], [`Phase::ServerHandshake`] or [`Phase::Request`]; [`HttpError::Silent`] of the endpoint, where its answer's body was read for an answer of one's own |
 /// | 503 | discovery's | [`Error::Unavailable`], [`Error::Resolve`], [`Error::Timeout`] of [`Phase::Wait`]: no endpoint is known or may be used |
 /// | 503 | ours | [`Error::Refused`] |
 /// | 500 | ours | [`Error::Other`], and [`Error::Connect`] where the system lacks descriptors, ports or rights |
@@ -57,7 +57,10 @@ use crate::error::Phase;
 pub fn of(error: &Error) -> StatusCode {
     match error {
         Error::Http(error) if matches!(**error, HttpError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-        Error::Http(error) if matches!(**error, HttpError::Silent { .. }) => StatusCode::REQUEST_TIMEOUT,
+        Error::Http(error) if matches!(**error, HttpError::Silent { .. }) => match error.fault() {
+            Fault::Client => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::GATEWAY_TIMEOUT,
+        },
         Error::Timeout { phase: Phase::Request | Phase::Connect | Phase::ServerHandshake, .. } => {
             StatusCode::GATEWAY_TIMEOUT
         }

@@ -14,5 +14,6 @@ mod multiplexed;
 mod pool;
 mod recorder;
 mod rig;
+mod silence;
 mod upgrades;
 mod wire;

@@ -1,0 +1,100 @@
+//! Endpoints that fall silent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http::Response;
+use meshlib::Endpoint;
+use meshlib::Fault;
+use meshlib::Metadata;
+use meshlib::Protocol;
+use meshlib::TcpConnector;
+use meshlib::To;
+use meshlib::http::Body;
+use meshlib::http::ClientLayer;
+use meshlib::http::HttpClient;
+use meshlib::http::HttpError;
+use meshlib::http::PoolOptions;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tower::Layer;
+use tower::ServiceExt;
+
+use super::wire::Wire;
+use super::wire::soon;
+
+const LIMIT: Duration = Duration::from_millis(100);
+
+/// A client, and an endpoint that listens.
+struct Rig {
+    listener: TcpListener,
+    client: HttpClient<TcpConnector>,
+    endpoint: Endpoint,
+}
+
+impl Rig {
+    async fn new(options: PoolOptions) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::new(listener.local_addr().unwrap());
+        Self { listener, client: ClientLayer::new().pool(options).layer(TcpConnector::default()), endpoint }
+    }
+
+    async fn http2(options: PoolOptions) -> Self {
+        let Self { listener, client, endpoint } = Self::new(options).await;
+        let endpoint = endpoint.with_metadata(Metadata::new().with_protocol(Protocol::Http2));
+        Self { listener, client, endpoint }
+    }
+
+    fn ask(&self) -> JoinHandle<Result<Response<Body>, meshlib::Error>> {
+        let request = Request::get("/").header("host", "a").body(Body::empty()).unwrap();
+        tokio::spawn(self.client.clone().oneshot(To::new(self.endpoint.clone(), request)))
+    }
+}
+
+/// What is read of a body before it breaks off.
+async fn broken(mut body: Body) -> (Vec<u8>, HttpError) {
+    let mut read = Vec::new();
+    loop {
+        match soon(body.chunk()).await {
+            Ok(Some(bytes)) => read.extend(bytes),
+            Ok(None) => panic!("the body ended after {read:?}"),
+            Err(error) => return (read, error),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_over_http1_breaks_off_when_its_endpoint_is_silent() {
+    let rig = Rig::new(PoolOptions::default().with_body_within(Some(LIMIT))).await;
+    let asked = rig.ask();
+    let mut backend = Wire::accept(&rig.listener).await;
+    backend.head().await;
+    backend.send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc").await;
+
+    let (read, error) = broken(soon(asked).await.unwrap().unwrap().into_body()).await;
+
+    assert_eq!(read, b"abc");
+    assert!(matches!(error, HttpError::Silent { after: LIMIT, .. }), "{error:?}");
+    assert_eq!(error.fault(), Fault::Server);
+    assert_eq!(backend.rest().await, b"", "the connection is closed");
+}
+
+#[tokio::test]
+async fn an_answer_over_http2_breaks_off_when_its_endpoint_is_silent() {
+    let rig = Rig::http2(PoolOptions::default().with_body_within(Some(LIMIT))).await;
+    let asked = rig.ask();
+    let mut backend = h2::server::handshake(Wire::accept(&rig.listener).await.io).await.unwrap();
+    let (_, mut stream) = soon(backend.accept()).await.unwrap().unwrap();
+    let mut sending = stream.send_response(Response::new(()), false).unwrap();
+    sending.send_data(Bytes::from("abc"), false).unwrap();
+    let another = tokio::spawn(async move { backend.accept().await.unwrap().unwrap() });
+
+    let (read, error) = broken(soon(asked).await.unwrap().unwrap().into_body()).await;
+
+    assert_eq!(read, b"abc");
+    assert!(matches!(error, HttpError::Silent { after: LIMIT, .. }), "{error:?}");
+    assert_eq!(error.fault(), Fault::Server);
+    let _again = rig.ask();
+    soon(another).await.expect("the connection goes on with other requests");
+}

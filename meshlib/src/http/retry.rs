@@ -23,6 +23,7 @@ use crate::backoff::Backoff;
 use crate::balance::Budget;
 use crate::balance::Replay;
 use crate::error::Error;
+use crate::error::Fault;
 
 /// Sends a request again whose answer is no good, as long as a budget lasts.
 ///
@@ -85,7 +86,12 @@ pub enum Class {
     Failure,
 }
 
-/// Tries requests again that do no harm twice (RFC 9110 section 9.2.2), when the answer is 502, 503 or 504 or there is none.
+/// Tries requests again that do no harm twice (RFC 9110 section 9.2.2), when the answer is 502, 503 or 504, or there is none
+/// by the [endpoint's fault](crate::Fault::Server).
+///
+/// What is nobody's fault there is not tried again: that no endpoint is known, or none came within the balancer's wait, would
+/// be waited for a second time; a client that broke its request off does not want it; what a policy or a limit of ours
+/// refuses, it refuses again. None of that draws on the budget.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct IdempotentFailures {}
@@ -104,7 +110,7 @@ impl Classify for IdempotentFailures {
                 answer.status(),
                 StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
             ),
-            Err(_) => true,
+            Err(error) => error.fault() == Fault::Server,
         };
         match (failed, outcome.method.is_idempotent()) {
             (false, _) => Class::Success,
@@ -220,8 +226,17 @@ async fn kept(body: Body) -> Result<Bytes, Error> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering;
 
     use super::*;
+    use crate::error::Phase;
+    use crate::error::Refusal;
+    use crate::http::HttpError;
+
+    fn timeout(phase: Phase) -> Error {
+        Error::Timeout { phase, after: Duration::from_secs(1) }
+    }
 
     /// The status of the answer, and the bodies that a service got which answers with these statuses in turn.
     async fn ask(layer: RetryLayer, statuses: &'static [u16], request: Request<Body>) -> (u16, Vec<Bytes>) {
@@ -270,6 +285,34 @@ mod tests {
         assert_eq!(ask(layer.clone(), &[503], request(Method::POST, "x")).await.0, 503);
         assert_eq!(ask(layer.clone(), &[503], request(Method::PUT, vec![b'x'; MAX_KEPT + 1])).await.0, 503);
         assert_eq!(ask(layer, &[404], request(Method::GET, "")).await.0, 404);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_an_endpoints_fault_is_tried_again_and_paid_for() {
+        type Fail = fn() -> Error;
+        let outcomes: [(Fail, u32); _] = [
+            (|| timeout(Phase::Connect), 2),
+            (|| timeout(Phase::Request), 2),
+            (|| timeout(Phase::Wait), 1),
+            (|| Error::Http(Box::new(HttpError::Malformed("no host"))), 1),
+            (|| Error::Refused(Refusal::Limit), 1),
+            (|| Error::other("the cache is cold"), 1),
+        ];
+        for (fail, attempts) in outcomes {
+            let made = Arc::new(AtomicU32::new(0));
+            let count = Arc::clone(&made);
+            let service = tower::service_fn(move |_: Request<Body>| {
+                count.fetch_add(1, Ordering::Relaxed);
+                std::future::ready(Err::<Response<Body>, _>(fail()))
+            });
+            let one = Budget::new(Duration::from_secs(3600), 1.0 / 3600.0, 0.0);
+            let layer = RetryLayer::new(IdempotentFailures::new()).budget(one.clone());
+
+            let error = layer.layer(service).oneshot(request(Method::GET, "")).await.unwrap_err();
+
+            assert_eq!(made.load(Ordering::Relaxed), attempts, "{error}");
+            assert_eq!(one.withdraw(), attempts == 1, "{error}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

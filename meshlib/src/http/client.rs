@@ -9,7 +9,6 @@ use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Request;
@@ -301,8 +300,8 @@ impl<C: Connector> Client<C> {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PONG_WITHIN)
+            .keep_alive_interval(self.pool.options.ping_every)
+            .keep_alive_timeout(self.pool.options.pong_within)
             .handshake(TokioIo::new(io))
             .await
             .map_err(exchange)?;
@@ -318,9 +317,6 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Credit for one answer, and for all answers of a connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// A server that went away without a word is noticed within both together, while there are requests.
-const PING_EVERY: Duration = Duration::from_secs(15);
-const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 impl Reused {
     async fn send(

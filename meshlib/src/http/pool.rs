@@ -52,8 +52,14 @@ pub struct PoolOptions {
     /// How long an endpoint may be silent in the middle of an answer's body while somebody waits for more of it, before the
     /// body breaks off with [`HttpError::Silent`](super::HttpError::Silent). Each part that comes begins the time anew, and a
     /// slow client does not use it up. Default `None`, for ever: a stream of events may have nothing to say for hours. Where
-    /// endpoints have none, a minute is long.
+    /// endpoints have none, a minute is long. The balancer does not hear of it: to it a request has succeeded with its
+    /// answer's head.
     pub body_within: Option<Duration>,
+    /// How long an HTTP/2 connection that has requests may bring nothing before its endpoint is pinged. Default 15 s.
+    pub ping_every: Duration,
+    /// How long the endpoint may take to answer a ping, before the connection is closed and its requests fail by the
+    /// endpoint's fault. Default 10 s.
+    pub pong_within: Duration,
 }
 
 impl Default for PoolOptions {
@@ -64,6 +70,8 @@ impl Default for PoolOptions {
             max_streams: 100,
             per_client: false,
             body_within: None,
+            ping_every: Duration::from_secs(15),
+            pong_within: Duration::from_secs(10),
         }
     }
 }
@@ -101,6 +109,32 @@ impl PoolOptions {
     #[must_use]
     pub fn with_body_within(mut self, limit: Option<Duration>) -> Self {
         self.body_within = limit;
+        self
+    }
+
+    /// Sets when the endpoint of an HTTP/2 connection is pinged, and how long it may take to answer.
+    ///
+    /// An endpoint that goes away without a word, as a machine without power does, is noticed within both together: after
+    /// 25 s unless set. Until then its connection is given new requests, also after others on it were given up, since a
+    /// request that takes too long says nothing about its connection. Shorter times cost a ping for each interval in which
+    /// nothing else comes. Some servers close connections that are pinged often while they have nothing to send: those of
+    /// gRPC may allow one ping in five minutes.
+    ///
+    /// HTTP/1.1 has no pings. [`SocketOptions::user_timeout`](crate::connect::SocketOptions::user_timeout) has the kernel
+    /// notice that nobody acknowledges what was sent, on connections of either version.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use meshlib::http::{ClientLayer, PoolOptions};
+    ///
+    /// let pool = PoolOptions::default().with_ping(Duration::from_secs(3), Duration::from_secs(2));
+    /// let client = ClientLayer::new().pool(pool);
+    /// # let _ = client;
+    /// ```
+    #[must_use]
+    pub fn with_ping(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.ping_every = interval;
+        self.pong_within = timeout;
         self
     }
 }

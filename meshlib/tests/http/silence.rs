@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http::Response;
 use meshlib::Endpoint;
+use meshlib::Error;
 use meshlib::Fault;
 use meshlib::Metadata;
 use meshlib::Protocol;
@@ -46,7 +47,7 @@ impl Rig {
         Self { listener, client, endpoint }
     }
 
-    fn ask(&self) -> JoinHandle<Result<Response<Body>, meshlib::Error>> {
+    fn ask(&self) -> JoinHandle<Result<Response<Body>, Error>> {
         let request = Request::get("/").header("host", "a").body(Body::empty()).unwrap();
         tokio::spawn(self.client.clone().oneshot(To::new(self.endpoint.clone(), request)))
     }
@@ -97,4 +98,18 @@ async fn an_answer_over_http2_breaks_off_when_its_endpoint_is_silent() {
     assert_eq!(error.fault(), Fault::Server);
     let _again = rig.ask();
     soon(another).await.expect("the connection goes on with other requests");
+}
+
+#[tokio::test]
+async fn an_http2_endpoint_that_answers_no_ping_is_given_up() {
+    let rig = Rig::http2(PoolOptions::default().with_ping(LIMIT, LIMIT)).await;
+    let asked = rig.ask();
+    let mut backend = h2::server::handshake(Wire::accept(&rig.listener).await.io).await.unwrap();
+    let _request = soon(backend.accept()).await.unwrap().unwrap();
+
+    // Nobody moves the bytes of the endpoint's connection from here on, which stays open.
+    let error = soon(asked).await.unwrap().unwrap_err();
+
+    assert!(matches!(error, Error::Http(_)), "{error:?}");
+    assert_eq!(error.fault(), Fault::Server);
 }

@@ -22,7 +22,6 @@ use meshlib::Drain;
 use meshlib::Error;
 use meshlib::Server;
 use meshlib::TlsLayer;
-use meshlib::http::ALPN;
 use meshlib::http::Body;
 use meshlib::http::HttpServer;
 use meshlib::store::DirStore;
@@ -51,8 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let hello =
         tower::service_fn(async |_: Request<Body>| Ok::<_, Error>(Response::new(Body::from("hello\n"))));
-    let mut config = tls::server_config(tls::provider(), manager.certificates(), None)?;
-    config.alpn_protocols = ALPN.map(Vec::from).into();
+    let config = tls::http_server_config(tls::provider(), manager.certificates())?;
     let plain = HttpServer::new(manager.challenges().layer(hello));
     let secure = TlsLayer::new(Terminate::new(manager.certificates(), config)).layer(HttpServer::new(hello));
     let (http, https) = (Server::bind(http).await?, Server::bind(https).await?);

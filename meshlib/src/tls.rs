@@ -525,8 +525,7 @@ pub fn client_config(provider: Arc<CryptoProvider>, roots: RootCertStore) -> Res
 /// of them, of which a handshake of TLS 1.3 makes two. Another configuration, worker or restart does not know them, and
 /// clients that come to it shake hands in full: enough for tests and for servers with few clients.
 ///
-/// It offers no application protocol. For HTTP set `alpn_protocols` to `http::ALPN`; `http::HttpServer` has an example
-/// (feature `http`).
+/// It offers no application protocol: `http_server_config` does (feature `http`), or set `alpn_protocols`.
 ///
 /// # Errors
 ///
@@ -543,6 +542,22 @@ pub fn server_config(
         // Tickets make the memory of sessions superfluous.
         config.session_storage = Arc::new(::rustls::server::NoServerSessionStorage {});
     }
+    Ok(config)
+}
+
+/// A server's configuration for [`HttpServer`](crate::http::HttpServer): [`server_config`] with [`tickets`] of its own, which
+/// offers HTTP/2 and HTTP/1.1.
+///
+/// # Errors
+///
+/// If the provider lacks what these versions need, or there is no randomness to be had.
+#[cfg(all(feature = "http", any(feature = "aws-lc-rs", feature = "ring")))]
+pub fn http_server_config(
+    provider: Arc<CryptoProvider>,
+    certs: Arc<dyn ResolvesServerCert>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = server_config(provider, certs, Some(tickets()?))?;
+    config.alpn_protocols = crate::http::ALPN.map(Vec::from).into();
     Ok(config)
 }
 

@@ -190,7 +190,7 @@ impl ServerOptions {
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use http::{Request, Response};
-/// use meshlib::http::{ALPN, Body, HttpServer};
+/// use meshlib::http::{Body, HttpServer};
 /// use meshlib::tls::{self, CertResolver, Terminate, pem};
 /// use meshlib::{Drain, Error, Server, TlsLayer};
 /// use tower::Layer;
@@ -202,8 +202,7 @@ impl ServerOptions {
 /// let provider = tls::provider();
 /// let www = pem::certified_key(&provider, ["chain.pem"], "key.pem")?;
 /// let certs = CertResolver::builder().with_name("www.example.com", www).build();
-/// let mut config = tls::server_config(provider, certs, Some(tls::tickets()?))?;
-/// config.alpn_protocols = ALPN.map(Vec::from).into();
+/// let config = tls::http_server_config(provider, certs)?;
 ///
 /// let service = TlsLayer::new(Terminate::new(config)).layer(HttpServer::new(hello));
 /// Server::bind("[::]:443").await?.serve(service, Drain::on_signals()).await?;

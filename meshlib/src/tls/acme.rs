@@ -65,7 +65,7 @@
 //!
 //! let hello = tower::service_fn(async |_: http::Request<Body>| Ok::<_, Error>(http::Response::new(Body::from("hello\n"))));
 //! let plain = HttpServer::new(manager.challenges().layer(hello));
-//! let config = tls::server_config(tls::provider(), manager.certificates(), None)?;
+//! let config = tls::http_server_config(tls::provider(), manager.certificates())?;
 //! let secure = tls::acme::Terminate::new(manager.certificates(), config);
 //! let secure = meshlib::TlsLayer::new(secure).layer(HttpServer::new(hello));
 //! tokio::try_join!(

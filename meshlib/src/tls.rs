@@ -206,7 +206,7 @@ impl<'a> Hello<'a> {
     }
 }
 
-/// How to be somebody's TLS client.
+/// How to be somebody's TLS client. [`client_config`] shows how to be one with a certificate.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientTls {
@@ -509,6 +509,27 @@ pub fn native_roots() -> Result<RootCertStore, TlsError> {
 }
 
 /// A client's configuration: TLS 1.2 and 1.3, trust in `roots`, no certificate of its own, sessions are resumed.
+///
+/// # Examples
+///
+/// With a certificate, for servers that ask their clients for one:
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use meshlib::tls::rustls::sign::SingleCertAndKey;
+/// use meshlib::tls::{self, ClientTls, pem};
+///
+/// let provider = tls::provider();
+/// let mut config = tls::client_config(provider.clone(), pem::authorities(["ca.pem"])?)?;
+/// let own = pem::certified_key(&provider, ["client.pem"], "client-key.pem")?;
+/// config.client_auth_cert_resolver = std::sync::Arc::new(SingleCertAndKey::from((*own).clone()));
+/// let tls = ClientTls::new(config.into(), "www.example.com".try_into()?);
+/// # let _ = tls;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`Reloading`] follows its files.
 ///
 /// # Errors
 ///

@@ -11,6 +11,11 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio::time;
 
@@ -37,6 +42,30 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A server's certificate, which is the one for every name; a client's is followed in the same way:
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use meshlib::tls::{self, Reloading, Terminate, pem};
+///
+/// let provider = tls::provider();
+/// let certificate = Reloading::new(["chain.pem".into(), "key.pem".into()], {
+///     let provider = provider.clone();
+///     move |files| pem::certified_key(&provider, [&files[0]], &files[1])
+/// })?;
+/// let following = Arc::clone(&certificate);
+/// tokio::spawn(async move { following.follow(Duration::from_secs(1)).await });
+///
+/// let policy = Terminate::new(tls::server_config(provider, certificate, Some(tls::tickets()?))?);
+/// # let _ = policy;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Where names have certificates of their own, [`CertResolver::replace`](super::CertResolver::replace) takes what was made.
 pub struct Reloading<T, E> {
     files: Box<[PathBuf]>,
     make: Box<Make<T, E>>,
@@ -127,6 +156,28 @@ where
                 Err(error) => tracing::error!(files = ?self.files, %error, "reloading failed"),
             }
         }
+    }
+}
+
+impl<E> ResolvesServerCert for Reloading<Arc<CertifiedKey>, E>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.load()))
+    }
+}
+
+impl<E> ResolvesClientCert for Reloading<Arc<CertifiedKey>, E>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.load()))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

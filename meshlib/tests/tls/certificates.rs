@@ -1,18 +1,23 @@
 //! Certificates by name, of clients, and new ones while the server runs.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use meshlib::test_util::TestCa;
+use meshlib::test_util::TestCert;
 use meshlib::test_util::echo;
 use meshlib::tls;
 use meshlib::tls::CertResolver;
 use meshlib::tls::CertResolverBuilder;
 use meshlib::tls::ClientTls;
+use meshlib::tls::Reloading;
 use meshlib::tls::Terminate;
 use meshlib::tls::TlsError;
 use meshlib::tls::identity::OtherName;
 use meshlib::tls::identity::Pinned;
 use meshlib::tls::identity::Unverified;
+use meshlib::tls::pem;
+use meshlib::tls::pem::PemError;
 use meshlib::tls::rustls::ClientConfig;
 use meshlib::tls::rustls::RootCertStore;
 use meshlib::tls::rustls::ServerConfig;
@@ -34,6 +39,27 @@ fn named(ca: &TestCa, names: &[&str]) -> CertResolverBuilder {
     names.iter().fold(CertResolver::builder(), |builder, name| {
         builder.with_name(name, ca.issue([*name]).certified_key())
     })
+}
+
+/// Asks for a certificate that `clients` has issued.
+fn asking(ca: &TestCa, clients: &TestCa) -> Terminate {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), tls::provider())
+        .build()
+        .unwrap();
+    let config = ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(named(ca, &["a.example"]).build());
+    Terminate::new(config)
+}
+
+/// A certificate in files below `dir`.
+fn in_files(cert: &TestCert, dir: &Path) -> Arc<Reloading<Arc<CertifiedKey>, PemError>> {
+    let (chain, key) = cert.write_to(dir).unwrap();
+    let made =
+        Reloading::new([chain, key], |files| pem::certified_key(&tls::provider(), [&files[0]], &files[1]));
+    made.unwrap()
 }
 
 #[tokio::test]
@@ -77,17 +103,44 @@ async fn certificates_can_be_replaced_while_connections_live() {
 }
 
 #[tokio::test]
+async fn a_server_follows_the_files_of_its_certificate() {
+    let (old, new) = (TestCa::new(), TestCa::new());
+    let dir = tempfile::tempdir().unwrap();
+    let certs = in_files(&old.issue(["a.example"]), dir.path());
+    let config = tls::server_config(tls::provider(), certs.clone(), None).unwrap();
+    let server = Accepting::start(Terminate::new(config)).await;
+    assert!(connect_tls(server.addr, old.client_tls("a.example")).await.is_ok());
+
+    new.issue(["a.example"]).write_to(dir.path()).unwrap();
+    assert!(certs.check().unwrap());
+
+    assert!(connect_tls(server.addr, new.client_tls("a.example")).await.is_ok());
+    assert!(connect_tls(server.addr, old.client_tls("a.example")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_follows_the_files_of_its_certificate() {
+    let (ca, wrong, right) = (TestCa::new(), TestCa::new(), TestCa::new());
+    let server = Accepting::start(asking(&ca, &right)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let certs = in_files(&wrong.issue(["client.example"]), dir.path());
+    let mut client = ca.client_tls("a.example");
+    Arc::make_mut(&mut client.config).client_auth_cert_resolver = certs.clone();
+    // In TLS 1.3 a client has finished before the server has looked at its certificate.
+    let mut io = connect_tls(server.addr, client.clone()).await.unwrap();
+    assert!(echo(&mut io, b"x").await.is_err());
+
+    right.issue(["client.example"]).write_to(dir.path()).unwrap();
+    assert!(certs.check().unwrap());
+
+    let mut io = connect_tls(server.addr, client).await.unwrap();
+    assert_eq!(echo(&mut io, b"x").await.unwrap(), b"x");
+}
+
+#[tokio::test]
 async fn clients_can_be_asked_for_certificates() {
     let (ca, clients, others) = (TestCa::new(), TestCa::new(), TestCa::new());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), tls::provider())
-        .build()
-        .unwrap();
-    let config = ServerConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(named(&ca, &["a.example"]).build());
-    let server = Accepting::start(Terminate::new(config)).await;
+    let server = Accepting::start(asking(&ca, &clients)).await;
     let with_cert = |issuer: &TestCa| {
         let cert = issuer.issue(["client.example"]);
         let config = ClientConfig::builder_with_provider(tls::provider())

@@ -56,6 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(ClientLayer::new())
         .layer(TimeoutLayer::connect(Duration::from_secs(5)))
         .service(TcpConnector::default());
+    // Above `HeadersLayer`, because it also logs what that refuses. What it asks about may be malformed.
     let guarded = tower::service_fn(move |request: Request<Body>| {
         let proxy = proxy.clone();
         let asked = format!("{} {}", request.method(), request.uri());

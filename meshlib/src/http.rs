@@ -34,7 +34,7 @@
 //!
 //! # Order of layers
 //!
-//! A reverse proxy with everything, from the server to the endpoint:
+//! A reverse proxy with everything but compression, from the server to the endpoint:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,6 +51,7 @@
 //!     .layer(TimeoutLayer::new(Phase::Request, Duration::from_secs(60)))
 //!     .layer(RetryLayer::new(IdempotentFailures::new()))
 //!     .layer(BalanceLayer::new(replicas, "web").balancer(PeakEwma::new()))
+//!     .layer(TimeoutLayer::new(Phase::Request, Duration::from_secs(20)))
 //!     .layer(ClientLayer::new())
 //!     .layer(TimeoutLayer::connect(Duration::from_secs(5)))
 //!     .service(TcpConnector::default());
@@ -61,18 +62,30 @@
 //!
 //! | Layer | Why it is there |
 //! |---|---|
-//! | [`HeadersLayer`] | first, so that no other layer sees a malformed request or a field of the client's connection |
+//! | [`HeadersLayer`] | first, so that no other layer sees a malformed request or a field of the client's connection; what logs or counts everything, refused requests too, goes above it |
+//! | `CompressLayer` | above all that may ask again, so that only the answer that the client gets is compressed; it has a feature of its own and is not in the example |
 //! | [`UpgradeLayer`] | above all that may send a request twice: it takes the client's connection out of it. Without this layer an upgrade that the endpoint grants ends in a dead connection |
-//! | [`TimeoutLayer`](crate::TimeoutLayer) of [`Phase::Request`](crate::Phase::Request) | above [`RetryLayer`] it is for all attempts and pauses together, below it for each attempt; there may be one of each |
+//! | [`TimeoutLayer`](crate::TimeoutLayer) of [`Phase::Request`](crate::Phase::Request) | for all attempts and pauses together: how long a client waits at most |
 //! | [`RetryLayer`] | above the balancer, so that each retry is given an endpoint anew |
 //! | [`BalanceLayer`](crate::BalanceLayer) | gives the request its endpoint; what comes below is a service of [`To`](crate::To)`<Request<Body>>` and sees each attempt |
+//! | [`TimeoutLayer`](crate::TimeoutLayer) once more | for one attempt: an endpoint that takes longer has failed, as below |
 //! | [`ClientLayer`] | sends it, on a connection that was kept or from the connector below |
 //! | [`TimeoutLayer::connect`](crate::TimeoutLayer::connect) | below the client, so that it is for opening a connection and not for the request |
 //! | [`TcpConnector`](crate::TcpConnector) | opens connections |
 //!
-//! - [`Phase::Request`](crate::Phase::Request) ends when the answer's head has come. No layer limits its body, which may be a
-//!   stream that lasts for hours; a client that does not take it is cut off after
-//!   [`write_within`](ServerOptions::write_within).
+//! - The limit of an attempt belongs between balancer and client. There it is a failure of the endpoint, which is
+//!   [ejected](crate::balance::Accrual) if it goes on like that, and which [`IdempotentFailures`] has tried again. A limit
+//!   above the balancer only drops the attempt, which is then [abandoned](crate::observe::Event::Abandoned) and nobody's
+//!   fault: an endpoint that hangs keeps its trust and is given more.
+//! - Such a limit includes the way of the request's body to the endpoint, since most answer when they have all of it: a
+//!   client that is slow to upload uses it up, and its endpoint is blamed. Bodies that [`RetryLayer`] has read beforehand, of
+//!   up to 64 KiB, do not count. Make the limit several times what the slowest honest answer takes, and give large uploads a
+//!   stack of their own without it. An upload that stands still is ended by [`ServerOptions::body_within`], which blames the
+//!   client.
+//! - [`Phase::Request`](crate::Phase::Request) ends when the answer's head has come. No layer limits how long the answer's
+//!   body may take, which may be a stream that lasts for hours. An endpoint that is silent in the middle of it is left after
+//!   [`PoolOptions::body_within`], if that is set; a client that does not take it is cut off after
+//!   [`ServerOptions::write_within`].
 //! - TLS to endpoints is [`ClientLayer::tls`], which also offers HTTP/2 and keeps connections apart by how they are
 //!   encrypted. A [`TlsLayer`](crate::TlsLayer) below [`ClientLayer`] works too, with the protocols that its configuration
 //!   offers; between balancer and client it does not, and does not compile: there is no connection there.

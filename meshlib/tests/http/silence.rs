@@ -1,17 +1,22 @@
-//! Endpoints that fall silent.
+//! Endpoints that fall silent or never say a word.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http::Response;
+use meshlib::BalanceLayer;
 use meshlib::Endpoint;
 use meshlib::Error;
 use meshlib::Fault;
 use meshlib::Metadata;
+use meshlib::Phase;
 use meshlib::Protocol;
+use meshlib::Static;
 use meshlib::TcpConnector;
+use meshlib::TimeoutLayer;
 use meshlib::To;
+use meshlib::balance::View;
 use meshlib::http::Body;
 use meshlib::http::ClientLayer;
 use meshlib::http::HttpClient;
@@ -112,4 +117,24 @@ async fn an_http2_endpoint_that_answers_no_ping_is_given_up() {
 
     assert!(matches!(error, Error::Http(_)), "{error:?}");
     assert_eq!(error.fault(), Fault::Server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_hangs_loses_trust_by_a_limit_below_the_balancer_only() {
+    let hanging =
+        tower::service_fn(|_: To<Request<Body>>| std::future::pending::<Result<Response<Body>, Error>>());
+    let limit = || TimeoutLayer::new(Phase::Request, LIMIT);
+    let balance = || BalanceLayer::new(Static::new(["127.0.0.1:1".parse().unwrap()]), "web");
+    let below = balance().layer(limit().layer(hanging));
+    let inside = balance().layer(hanging);
+    let above = limit().layer(inside.clone());
+
+    let below_error = below.clone().oneshot(Request::new(Body::empty())).await.unwrap_err();
+    let above_error = above.oneshot(Request::new(Body::empty())).await.unwrap_err();
+
+    for error in [below_error, above_error] {
+        assert!(matches!(error, Error::Timeout { phase: Phase::Request, .. }), "{error:?}");
+    }
+    let failed = |view: View| view.state().unwrap().replicas.replicas()[0].failed();
+    assert_eq!((failed(below.view()), failed(inside.view())), (1, 0));
 }

@@ -211,6 +211,29 @@ impl ServerOptions {
 /// ```
 ///
 /// [`tls::Reloading`](crate::tls::Reloading) follows the files, `tls::acme` gets certificates by itself (feature `acme`).
+///
+/// A service from elsewhere, an `axum::Router` or what is below layers of `tower-http`, has bodies and errors of its own.
+/// Two lines translate them:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use meshlib::Error;
+/// use meshlib::http::{Body, HttpServer};
+/// use tower::ServiceBuilder;
+///
+/// let elsewhere = tower::service_fn(|_: Request<Body>| async {
+///     Ok::<_, std::io::Error>(Response::new(Full::new(Bytes::from("hello\n"))))
+/// });
+/// let service = ServiceBuilder::new()
+///     .map_response(|answer: Response<_>| answer.map(Body::new))
+///     .map_err(Error::other)
+///     .service(elsewhere);
+/// let server = HttpServer::new(service);
+/// # fn is_server<S: tower::Service<meshlib::Conn>>(_: &S) {}
+/// # is_server(&server);
+/// ```
 #[derive(Clone, Debug)]
 pub struct HttpServer<S> {
     service: S,

@@ -183,6 +183,11 @@ impl ServerOptions {
 /// An answer may come before the request's body has been read. Over HTTP/2 what the client goes on to send is then taken and
 /// thrown away, up to 16 MiB and for 10 s, since several clients lose the answer if their stream is reset.
 ///
+/// Some answers do not come from the service, which does not hear of them, so that they are in no access log of its. Over
+/// HTTP/1.1 a head that is none is answered with 400, one that is larger or has more fields than the
+/// [options](ServerOptions) allow with 431, where they allow larger ones a target above 65,534 bytes with 414, and the
+/// connection is closed. Over HTTP/2 a malformed head resets its stream, one that is too large is answered with 431.
+///
 /// # Examples
 ///
 /// HTTPS with HTTP/2 and HTTP/1.1:

@@ -1,5 +1,14 @@
 //! Requests that two servers could read in two ways: refused, or passed on in one way only.
 
+use http::Request;
+use http::Response;
+use meshlib::Drain;
+use meshlib::Error;
+use meshlib::Server;
+use meshlib::http::Body;
+use meshlib::http::HttpServer;
+use meshlib::http::ServerOptions;
+
 use super::recorder::Recorder;
 use super::rig::Setup;
 use super::wire::Wire;
@@ -293,4 +302,28 @@ async fn a_head_that_is_too_large_is_refused() {
     check(format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", fields(100)), &Refused(431)).await;
     check(format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "y".repeat(70_000)), &Refused(431)).await;
     check(format!("GET / HTTP/1.1\r\nhost: a\r\n{}: y\r\n\r\n", "y".repeat(70_000)), &Refused(431)).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_none_is_answered_without_the_service() {
+    let service = tower::service_fn(async |_: Request<Body>| Ok::<_, Error>(Response::new(Body::empty())));
+    let options = ServerOptions::default().with_max_head_bytes(128 * 1024);
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let addr = server.local_addr();
+    tokio::spawn(server.serve(HttpServer::with_options(service, options), Drain::new()));
+    let target = |n: usize| format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(n - 1));
+    let fields = |n: usize| format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "a: b\r\n".repeat(n - 1));
+
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nhost a\r\n\r\n".to_owned(), 400),
+        (target(65_534), 200),
+        (target(65_535), 414),
+        (fields(100), 200),
+        (fields(101), 431),
+    ] {
+        let mut client = Wire::connect(addr).await;
+        client.send(&head).await;
+
+        assert_eq!(client.answer().await.status, status, "{:?}", &head[..20]);
+    }
 }

@@ -7,7 +7,7 @@
 //! 2. by the length of the path prefix, the longer one first;
 //! 3. by the host: the exact one, then `*.` and a suffix, the longer one first, then other patterns, then any.
 //!
-//! A table is made once and read by many; a change makes a new one.
+//! A table is made once and read by many; a change makes a new one, which a cell hands out from then on.
 //!
 //! # Examples
 //!
@@ -26,6 +26,35 @@
 //! assert_eq!(of("Blog.Example.Com:8080", "/"), ["any of ours", "sorry"]);
 //! assert_eq!(of("example.org", "/"), ["sorry"]);
 //! ```
+//!
+//! A table that changes while requests come, in an `ArcSwap` of the crate `arc-swap`; an `RwLock<Arc<Table<_>>>` does as
+//! well where cores are few. A request keeps the table that it began with:
+//!
+//! ```
+//! use arc_swap::ArcSwap;
+//! use http::Request;
+//! use meshlib::http::Body;
+//! use meshlib::http::route::{Host, Table};
+//!
+//! let named = |name| Table::builder().rule(Host::Any, "", 100, name).build();
+//! let current = ArcSwap::from_pointee(named("blue"));
+//!
+//! // For each request:
+//! let of = |request: &Request<Body>| {
+//!     let host = request.uri().host().or_else(|| request.headers().get("host")?.to_str().ok())?;
+//!     current.load().find(host, request.uri().path()).next().copied()
+//! };
+//! let request = Request::get("http://www.example.com/").body(Body::empty())?;
+//! assert_eq!(of(&request), Some("blue"));
+//!
+//! // When the configuration has changed:
+//! current.store(named("green").into());
+//! assert_eq!(of(&request), Some("green"));
+//! # Ok::<_, http::Error>(())
+//! ```
+//!
+//! The value may be a name that [`BalanceLayer::by`](crate::BalanceLayer::by) resolves, which then has one balancer for each,
+//! or a service of its own.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;

@@ -57,6 +57,39 @@ use crate::tls::TlsPolicy;
 /// A request to an HTTP/1.1 server goes out as a path with a `Host`, one to an HTTP/2 server as an authority with a path,
 /// whatever form it came in. Of its headers nothing else is changed: those that concern one connection only are removed by
 /// a [`HeadersLayer`](super::HeadersLayer) above.
+///
+/// # Examples
+///
+/// A client of one host, which may have several addresses and others tomorrow:
+///
+/// ```no_run
+/// # #[cfg(feature = "native-roots")]
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use http::Request;
+/// use meshlib::http::{Body, ClientLayer};
+/// use meshlib::resolve::Dns;
+/// use meshlib::tls::{Always, ClientTls};
+/// use meshlib::{BalanceLayer, Phase, TcpConnector, TimeoutLayer};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// let api = ServiceBuilder::new()
+///     .layer(TimeoutLayer::new(Phase::Wait, Duration::from_secs(20)))
+///     .layer(BalanceLayer::new(Dns::every(Duration::from_secs(30)), "api.example.com:443"))
+///     .layer(TimeoutLayer::new(Phase::Request, Duration::from_secs(10)))
+///     .layer(ClientLayer::new().tls(Always::new(ClientTls::from_native_roots("api.example.com")?)))
+///     .layer(TimeoutLayer::connect(Duration::from_secs(5)))
+///     .service(TcpConnector::default());
+///
+/// let request = Request::get("https://api.example.com/things?most=3").body(Body::empty())?;
+/// let answer = api.clone().oneshot(request).await?;
+/// println!("{}: {:?}", answer.status(), answer.into_body().collect(1024 * 1024).await?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The request's URI says what to ask for and not where: that is the balancer's. Addresses that do not change are a
+/// [`Static`](crate::Static).
 #[derive(Clone)]
 #[must_use = "layers do nothing unless applied"]
 pub struct ClientLayer {

@@ -88,12 +88,52 @@
 //!   [`ServerOptions::write_within`].
 //! - TLS to endpoints is [`ClientLayer::tls`], which also offers HTTP/2 and keeps connections apart by how they are
 //!   encrypted. A [`TlsLayer`](crate::TlsLayer) below [`ClientLayer`] works too, with the protocols that its configuration
-//!   offers; between balancer and client it does not, and does not compile: there is no connection there.
+//!   offers; between balancer and client it does not, since there is no connection there. The compiler says
+//!   `the trait bound Tls<HttpClient<_>>: Service<To<Request<Body>>> is not satisfied`.
 //! - [`PeakEwma`](crate::balance::PeakEwma) goes by the time that endpoints take to answer. The default,
 //!   [`LeastLoaded`](crate::balance::LeastLoaded), goes by the requests in flight: as good where endpoints are equally fast,
 //!   and nothing is measured.
 //! - A proxy that does without [`RetryLayer`] still sends a request to another endpoint that the first did not take, as
 //!   [`Attempts`](crate::balance::Attempts) says.
+//! - The type of a stack is long and names every layer. Where it must be written down, in a field or as what a function
+//!   returns, [`BoxCloneSyncService`](tower::util::BoxCloneSyncService)`<Request<Body>, Response<Body>, Error>` is the name
+//!   of all of them, made by `BoxCloneSyncService::new(proxy)`. It costs one allocation per request.
+//!
+//! # Which endpoint has answered
+//!
+//! A service between balancer and client sees the endpoint of each attempt. Most proxies do not ask, so nothing is kept of
+//! it; for an access log a few lines put it among the answer's extensions, where every layer above finds it:
+//!
+//! ```
+//! use http::Request;
+//! use meshlib::http::{Body, ClientLayer};
+//! use meshlib::{BalanceLayer, Endpoint, Error, Static, TcpConnector, To};
+//! use tower::util::BoxCloneSyncService;
+//! use tower::{Layer, ServiceExt};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = ClientLayer::new().layer(TcpConnector::default());
+//! let noting = tower::service_fn(move |to: To<Request<Body>>| {
+//!     let (client, endpoint) = (client.clone(), to.endpoint.clone());
+//!     async move {
+//!         let mut answer = client.oneshot(to).await?;
+//!         answer.extensions_mut().insert(endpoint);
+//!         Ok::<_, Error>(answer)
+//!     }
+//! });
+//! let proxy = BalanceLayer::new(Static::new(["10.0.0.1:80".parse()?]), "web").layer(noting);
+//! let logging = proxy.map_response(|answer| {
+//!     let endpoint = answer.extensions().get::<Endpoint>().map(|endpoint| endpoint.addr);
+//!     println!("{} from {endpoint:?}", answer.status());
+//!     answer
+//! });
+//! let stack: BoxCloneSyncService<Request<Body>, http::Response<Body>, Error> = BoxCloneSyncService::new(logging);
+//! # let _ = stack;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An attempt that failed has no answer; [`To`](crate::To) shows how to look at both.
 
 use std::time::Duration;
 

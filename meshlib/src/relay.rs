@@ -28,6 +28,7 @@ impl Relay {
     }
 
     /// Whether it has called since the call was [taken](Self::take).
+    #[cfg(feature = "http")]
     pub(crate) fn has_called(&self) -> bool {
         self.called.load(Ordering::SeqCst)
     }

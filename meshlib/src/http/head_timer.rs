@@ -9,7 +9,6 @@ use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
-use std::time::Instant;
 
 use hyper::rt;
 use tokio::time;
@@ -34,12 +33,13 @@ impl Kept {
     }
 }
 
+#[expect(clippy::disallowed_types, reason = "hyper counts in these; they come from tokio's clock")]
 impl rt::Timer for HeadTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn rt::Sleep>> {
         self.sleep_until(self.now() + duration)
     }
 
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn rt::Sleep>> {
         let kept = self.kept.lock().take();
         let sleep = match kept {
             Some(mut sleep) => {
@@ -51,7 +51,7 @@ impl rt::Timer for HeadTimer {
         Box::pin(Lent { sleep: Some(sleep), kept: self.kept.clone() })
     }
 
-    fn now(&self) -> Instant {
+    fn now(&self) -> std::time::Instant {
         time::Instant::now().into_std()
     }
 }

@@ -7,6 +7,7 @@
 //! | `discovery` | follows Consul and makes tables of what it says |
 //! | `table`, `group`, `backend` | from instances to rules, to sets that are balanced over, to one place to send to |
 //! | `route`, `send` | from a request to a rule, to an instance |
+//! | `hops` | finds requests that go round in circles |
 //! | `access`, `page` | what goes around each request: log, numbers, pages of our own |
 //! | `plain` | the HTTP port |
 //! | `policy`, `on_demand` | which certificate a client sees, and when one is ordered for it |
@@ -20,6 +21,7 @@ pub mod args;
 mod backend;
 mod discovery;
 mod group;
+mod hops;
 mod host;
 mod metrics;
 mod mirror;

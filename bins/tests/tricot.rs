@@ -30,6 +30,8 @@ mod life;
 mod lines;
 #[path = "tricot/load.rs"]
 mod load;
+#[path = "tricot/loops.rs"]
+mod loops;
 #[path = "tricot/on_demand.rs"]
 mod on_demand;
 #[path = "tricot/outage.rs"]

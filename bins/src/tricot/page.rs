@@ -28,6 +28,8 @@ pub(super) enum Refused {
     Misdirected,
     /// Its method is none that a proxy passes on.
     Method,
+    /// It has come through here too often.
+    Loop,
     /// It, or its way to an instance, failed.
     Failed(Error),
 }
@@ -45,6 +47,7 @@ impl Refused {
             Self::NoneUsable | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             // Nobody has taken the connection: to the client that is a gateway that does not work.
             Self::Failed(Error::Timeout { phase: Phase::Connect | Phase::ServerHandshake, .. }) => {
                 StatusCode::BAD_GATEWAY
@@ -84,6 +87,7 @@ impl fmt::Display for Refused {
             Self::NotReady => "this proxy has just started and knows no site yet",
             Self::Misdirected => "this host must be asked on a connection of its own",
             Self::Method => "this method is not passed on",
+            Self::Loop => "this request has come through here too often: the site leads back to this proxy",
             Self::Failed(Error::Http(error)) => match &**error {
                 HttpError::Malformed(why) => return write!(f, "the request is malformed: {why}"),
                 HttpError::Silent { .. } => "the request's body did not come",

@@ -30,6 +30,7 @@ use tower::ServiceExt;
 use super::access::Unserved;
 use super::group::ATTEMPTS;
 use super::group::Group;
+use super::hops;
 use super::host;
 use super::metrics::Metrics;
 use super::page::Refused;
@@ -162,6 +163,9 @@ impl Shared {
             },
         }
     }
+            Some(Rule::Proxy(group)) if hops::are_too_many(request.headers()) => {
+                Err(Unanswered::by(group, Refused::Loop))
+            }
 
     /// Sends a request to one group after the other until somebody takes it.
     async fn by_several(

@@ -25,6 +25,7 @@ use tokio::time;
 use tower::Service;
 
 use super::backend::Backend;
+use super::hops;
 use super::metrics::Metrics;
 
 /// The connections of a worker.
@@ -84,6 +85,7 @@ impl Service<To<Request<Body>>> for Send {
         };
         if backend.speaks_tls() {
             name_server(&mut to.request);
+            hops::add(to.request.headers_mut());
         }
         let in_flight = Arc::new(backend.metrics().in_flight.track());
         tracing::debug!(

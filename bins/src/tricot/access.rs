@@ -12,12 +12,15 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
 use http::Uri;
 use http::Version;
+use http::header::HOST;
+use http::uri::Authority;
 use http::uri::PathAndQuery;
 use http_body::Body as _;
 use http_body::Frame;
@@ -35,11 +38,11 @@ use tower::Service;
 use tracing::Level;
 
 use super::args::AccessLog;
-use super::host;
 use super::metrics::Metrics;
 use super::metrics::Requests;
 use super::page::Refused;
 use super::page::RequestId;
+use super::route::Current;
 use super::send::Served;
 
 /// The outermost service.
@@ -54,11 +57,13 @@ struct Shared {
     log: AccessLog,
     /// Requests that no instance has answered and no rule is for.
     unserved: Requests,
+    /// For what was given up before a rule was found by the way.
+    current: Arc<Current>,
 }
 
 impl<S> Access<S> {
-    pub(super) fn new(inner: S, log: AccessLog, metrics: &Metrics) -> Self {
-        Self { inner, shared: Arc::new(Shared { log, unserved: metrics.unserved("", "") }) }
+    pub(super) fn new(inner: S, log: AccessLog, metrics: &Metrics, current: Arc<Current>) -> Self {
+        Self { inner, shared: Arc::new(Shared { log, unserved: metrics.unserved("", ""), current }) }
     }
 }
 
@@ -95,8 +100,12 @@ struct Record {
     began: Instant,
     method: Method,
     version: Version,
+    uri: Uri,
+    /// What the client wrote into `Host`, unless the URI has it.
+    host: Option<HeaderValue>,
     /// Only if there will be a line: the rest of what it says.
     line: Option<Line>,
+    /// [`UNANSWERED`] until there is an answer.
     status: StatusCode,
     served: Option<Served>,
     /// What it counts among if no instance has answered it.
@@ -108,8 +117,6 @@ struct Record {
 
 struct Line {
     client: Option<IpAddr>,
-    host: Option<String>,
-    uri: Uri,
     /// Why the proxy has answered itself.
     reason: Option<String>,
 }
@@ -127,18 +134,19 @@ impl Record {
                 .get::<Accepted>()
                 .and_then(|it| it.session().peer)
                 .map(|peer| peer.ip()),
-            host: host::of(request).map(str::to_owned),
-            uri: request.uri().clone(),
             reason: None,
         });
+        let in_uri = request.uri().authority().is_some();
         Self {
             shared,
             id: RequestId::random(),
             began: Instant::now(),
             method: request.method().clone(),
             version: request.version(),
+            uri: request.uri().clone(),
+            host: request.headers().get(HOST).filter(|_| !in_uri).cloned(),
             line,
-            status: StatusCode::OK,
+            status: UNANSWERED,
             served: None,
             unserved: None,
             bytes: 0,
@@ -150,6 +158,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let took = self.began.elapsed();
+        if self.status == UNANSWERED && self.served.is_none() {
+            self.given_up();
+        }
         match &self.served {
             Some(served) => {
                 served.backend.metrics().durations.observe(took.as_secs_f64());
@@ -182,6 +193,21 @@ impl Record {
         refused.answer(id)
     }
 
+    /// Finds out about a request that was dropped before there was an answer.
+    fn given_up(&mut self) {
+        let path = self.uri.path_and_query().map_or("/", PathAndQuery::path);
+        self.unserved = self.shared.current.unserved(self.host().unwrap_or_default(), path);
+        if let Some(line) = &mut self.line {
+            line.reason = Some("the client left or the grace was over before there was an answer".into());
+        }
+    }
+
+    /// As of [`super::host::of`].
+    fn host(&self) -> Option<&str> {
+        let authority = self.uri.authority().map(Authority::as_str);
+        authority.or_else(|| self.host.as_ref().and_then(|host| host.to_str().ok()))
+    }
+
     /// Writes the line about the request where lines go.
     fn write(&self, took: Duration) {
         let Some(line) = &self.line else { return };
@@ -192,8 +218,8 @@ impl Record {
         let instance = instance.filter(|_| tracing::enabled!(target: "tricot", Level::DEBUG));
         let reason = line.reason.as_deref();
         let client = line.client.map_or_else(|| "-".to_owned(), |ip| ip.to_canonical().to_string());
-        let host = line.host.as_deref().unwrap_or("-");
-        let path = line.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let host = self.host().unwrap_or("-");
+        let path = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         let (status, bytes, complete) = (self.status.as_u16(), self.bytes, self.complete);
         let text = match self.shared.log {
@@ -253,6 +279,12 @@ impl Record {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 }
+
+/// The status that requests without an answer have in the log and in numbers, as with other proxies. It is never sent.
+const UNANSWERED: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => unreachable!(),
+};
 
 /// Whether a method speaks to proxies themselves: TRACE, and CONNECT other than for a protocol inside HTTP/2 (RFC 8441).
 fn is_for_proxies(request: &Request<Body>) -> bool {

@@ -60,6 +60,19 @@ impl Current {
         self.routes.load_full()
     }
 
+    /// What a request counts among that nobody has answered; nothing if no rule is for it.
+    pub(super) fn unserved(&self, host: &str, path: &str) -> Option<Unserved> {
+        let routes = self.get()?;
+        let mut found = routes.table.find(host, path);
+        let mut unusable = None;
+        match usable(&mut found, &mut unusable) {
+            Some(Rule::Proxy(group)) => group.unserved(),
+            Some(Rule::Redirect(_)) => None,
+            None => unusable?.unserved(),
+        }
+        .map(Unserved)
+    }
+
     /// The table, once there is one; nothing if that takes too long.
     async fn wait(&self) -> Option<Arc<Routes>> {
         if let Some(routes) = self.get() {
@@ -150,6 +163,9 @@ impl Shared {
                 self.metrics.redirects.inc();
                 Ok(First::Redirect(redirected(redirect, target)))
             }
+            Some(Rule::Proxy(group)) if hops::are_too_many(request.headers()) => {
+                Err(Unanswered::by(group, Refused::Loop))
+            }
             Some(Rule::Proxy(group)) => Ok(match usable(&mut found, &mut unusable) {
                 None => First::Only(Arc::clone(group)),
                 Some(_) => First::OfSeveral,
@@ -163,9 +179,6 @@ impl Shared {
             },
         }
     }
-            Some(Rule::Proxy(group)) if hops::are_too_many(request.headers()) => {
-                Err(Unanswered::by(group, Refused::Loop))
-            }
 
     /// Sends a request to one group after the other until somebody takes it.
     async fn by_several(

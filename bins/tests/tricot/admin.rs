@@ -274,6 +274,27 @@ async fn a_request_that_no_instance_answers_is_a_line_with_service_and_reason() 
 }
 
 #[tokio::test]
+async fn a_request_that_its_client_gives_up_counts_for_its_rule_and_is_no_success() {
+    let Some((_consul, site, tricot, client)) = serving("tricot=info").await else { return };
+    site.hold(true);
+    let mut conn = client.connect(HOST).await.unwrap();
+    conn.write(&format!("GET /left HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.unwrap();
+    until("the request at the instance", async || site.count() == 1).await;
+
+    drop(conn);
+
+    tricot.logs("/left").await;
+    let line = tricot.log().all().into_iter().find(|line| line.contains("/left")).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["status"], &line["complete"]), (&499.into(), &false.into()), "{line}");
+    assert_eq!((&line["host"], &line["service"]), (&HOST.into(), &"web".into()), "{line}");
+    assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("the client left")), "{line}");
+    let labels = r#"code="499", host="app.example.com", method="GET", service="web""#;
+    assert_eq!(metric(&tricot, "tricot_requests_total", labels).await, 1.0);
+    assert_eq!(metric(&tricot, "tricot_requests_total", r#"code="200""#).await, 0.0);
+}
+
+#[tokio::test]
 async fn no_secret_is_in_a_log_however_much_is_logged() {
     let Some(cluster) =
         Cluster::start_with(PebbleOptions::default(), ConsulOptions::default().with_acl(TOKEN)).await

@@ -353,6 +353,26 @@ async fn a_request_that_outlives_the_grace_is_cut() {
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
 }
+    let log = tricot.log().rest();
+    let line = log.lines().find(|line| line.contains(r#""complete":false"#)).unwrap();
+    assert!(line.contains(r#""status":499"#) && line.contains(r#""service":"web""#), "{line}");
+}
+
+#[tokio::test]
+async fn connections_to_consul_that_end_with_it_are_no_outage() {
+    let Some((_consul, _site, mut tricot, _client)) = serving(&[]).await else { return };
+    // Each worker asks Consul over a connection that it has opened itself.
+    for n in 0..20 {
+        let request = format!("GET /.well-known/acme-challenge/none-{n} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        assert_eq!(plain(tricot.http, &request).await.unwrap().status, 404);
+    }
+
+    tricot.signal(Signal::TERM);
+
+    assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
+    let log = tricot.log().rest();
+    let (_, draining) = log.split_once(r#""message":"draining""#).unwrap();
+    assert!(!draining.contains("cannot be relied on") && !draining.contains("shutdown"), "{draining}");
 
 #[tokio::test]
 async fn without_work_it_ends_soon() {

@@ -31,6 +31,8 @@ use meshlib::http::MediaTypes;
 
 use crate::log::LogFormat;
 
+mod address;
+mod clash;
 mod secret;
 mod settings;
 #[cfg(test)]
@@ -133,10 +135,10 @@ struct Args {
     node_name: Option<String>,
 
     /// Where Consul's agent is: http://HOST:PORT, https://HOST:PORT or unix:///PATH; the port is 8500 for http and 8501 for
-    /// https unless given
-    #[arg(long, value_name = "URL", env = "TRICOT_CONSUL_HOST", default_value = "http://127.0.0.1:8500")]
-    #[arg(alias = "consul-addr", value_parser = values::consul, help_heading = "Consul")]
-    consul_host: ConsulAddress,
+    /// https unless given [default: CONSUL_HTTP_ADDR, or http://127.0.0.1:8500]
+    #[arg(long, value_name = "URL", env = "TRICOT_CONSUL_HOST", value_parser = values::consul)]
+    #[arg(alias = "consul-addr", help_heading = "Consul")]
+    consul_host: Option<ConsulAddress>,
 
     /// PEM file with the roots to trust at Consul [default: those of the system]
     #[arg(long, value_name = "FILE", env = "TRICOT_CONSUL_CA_CERT", help_heading = "Consul")]
@@ -350,11 +352,14 @@ A variable that begins with TRICOT_ and is none of these is warned of, and refus
 
 Signals:
   TERM, INT  stop accepting, let requests end within --shutdown-grace, exit 0; a second one exits at once with 1
-  HUP        read certificates, keys and tokens for Consul again
+  HUP        read the file with the token for Consul again, and try orders for certificates that have failed at once;
+             certificates and keys for Consul are followed without it
 
 Environment:
   RUST_LOG   what to log to stdout, such as tricot=debug or trace [default: tricot=info]
   NO_COLOR   if set, log lines have no colour
+  CONSUL_HTTP_ADDR, CONSUL_HTTP_SSL
+             as for consul itself, unless --consul-host is given
   CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE
              as for consul itself, unless a token is given with a variable or an argument of tricot
 

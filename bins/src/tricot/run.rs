@@ -54,7 +54,6 @@ use super::access::Access;
 use super::admin;
 use super::admin::Shown;
 use super::args::Challenge;
-use super::args::ConsulAddress;
 use super::args::Health;
 use super::args::PathMatch;
 use super::args::Settings;
@@ -479,10 +478,6 @@ impl Signals {
 
 fn consul_config(settings: &Settings) -> Result<Config, String> {
     let consul = &settings.consul;
-    let address = match &consul.address {
-        ConsulAddress::Url(url) => url.to_string(),
-        ConsulAddress::Unix(path) => format!("unix://{}", path.display()),
-    };
     let mut tls = TlsOptions::new();
     if let Some(ca) = &consul.ca_cert {
         tls = tls.with_ca_file(ca);
@@ -495,7 +490,7 @@ fn consul_config(settings: &Settings) -> Result<Config, String> {
     }
     let token = consul.token.as_ref();
     let token = token.map(|token| meshlib_consul::Token::new(token.secret().expose().as_str()));
-    let mut config = Config::new(address).with_token(token).with_tls(tls);
+    let mut config = Config::new(consul.address.to_string()).with_token(token).with_tls(tls);
     if let Some(datacenter) = &consul.datacenter {
         config = config.with_datacenter(&**datacenter);
     }

@@ -21,6 +21,8 @@ use super::Args;
 use super::Balancing;
 use super::Forwarded;
 use super::PathMatch;
+use super::address;
+use super::clash;
 use super::secret::Secret;
 use super::token;
 use super::token::Token;
@@ -84,6 +86,8 @@ pub struct ListenSettings {
 pub struct ConsulSettings {
     /// Where it is. Default `http://127.0.0.1:8500`.
     pub address: ConsulAddress,
+    /// The variable that is to be set to something else if that is wrong.
+    pub address_from: &'static str,
     /// A PEM file with the roots to trust; `None` for those of the system.
     pub ca_cert: Option<PathBuf>,
     /// The certificate to show.
@@ -220,17 +224,19 @@ impl Settings {
                 format!("{}certs", args.consul_kv_prefix)
             ));
         }
+        let listen = ListenSettings {
+            http: args.http_bind_addr,
+            https: args.https_bind_addr,
+            metrics: args.metrics_bind_addr,
+            https_public_port: args.https_public_port,
+            trusted_proxies: IpNet::aggregate(&args.trusted_proxies),
+            proxy_protocol: IpNet::aggregate(&args.proxy_protocol),
+        };
+        clash::check(&listen)?;
         Ok(Self {
             consul,
             acme,
-            listen: ListenSettings {
-                http: args.http_bind_addr,
-                https: args.https_bind_addr,
-                metrics: args.metrics_bind_addr,
-                https_public_port: args.https_public_port,
-                trusted_proxies: IpNet::aggregate(&args.trusted_proxies),
-                proxy_protocol: IpNet::aggregate(&args.proxy_protocol),
-            },
+            listen,
             proxy: ProxySettings {
                 compression: args
                     .enable_compression
@@ -258,13 +264,7 @@ fn consul(
     variable: impl Fn(&OsStr) -> Option<OsString>,
     warnings: &mut Vec<String>,
 ) -> Result<ConsulSettings, String> {
-    if let ConsulAddress::Url(url) = &args.consul_host
-        && url.authority().is_some_and(|authority| authority.as_str().contains('@'))
-    {
-        return Err("TRICOT_CONSUL_HOST (--consul-host) must not have a user and a password in it; \
-                    a token goes into TRICOT_CONSUL_TOKEN"
-            .into());
-    }
+    let (address, address_from) = address::from_args(args, &variable)?;
     let client_cert = match (&args.consul_client_cert, &args.consul_client_key) {
         (Some(cert), Some(key)) => Some(ClientCert { cert: cert.clone(), key: key.clone() }),
         (None, None) => None,
@@ -281,15 +281,16 @@ fn consul(
         }
     };
     let is_about_tls = args.consul_ca_cert.is_some() || client_cert.is_some() || args.consul_tls_skip_verify;
-    if is_about_tls && !args.consul_host.is_tls() {
-        warnings.push(
-            "TRICOT_CONSUL_HOST is not https: what is set about certificates of Consul has no effect".into(),
-        );
+    if is_about_tls && !address.is_tls() {
+        warnings.push(format!(
+            "{address_from} is not https: what is set about certificates of Consul has no effect"
+        ));
     } else if args.consul_tls_skip_verify && args.consul_ca_cert.is_some() {
         warnings.push("TRICOT_CONSUL_TLS_SKIP_VERIFY is true: TRICOT_CONSUL_CA_CERT has no effect".into());
     }
     Ok(ConsulSettings {
-        address: args.consul_host.clone(),
+        address,
+        address_from,
         ca_cert: args.consul_ca_cert.clone(),
         client_cert,
         skip_verify: args.consul_tls_skip_verify,

@@ -187,7 +187,7 @@ fn each_variable_belongs_to_its_argument() {
     let mut documented = [
         ("TRICOT_LETSENCRYPT_EMAIL", ""),
         ("TRICOT_NODE_NAME", ""),
-        ("TRICOT_CONSUL_HOST", "http://127.0.0.1:8500"),
+        ("TRICOT_CONSUL_HOST", ""),
         ("TRICOT_CONSUL_CA_CERT", ""),
         ("TRICOT_CONSUL_CLIENT_CERT", ""),
         ("TRICOT_CONSUL_CLIENT_KEY", ""),
@@ -352,6 +352,31 @@ fn what_does_not_fit_together_is_named() {
 }
 
 #[test]
+fn two_listeners_need_two_addresses() {
+    for (http, https, metrics, names) in [
+        ("0.0.0.0:443", "0.0.0.0:443", "127.0.0.1:1", "HTTP HTTPS"),
+        ("127.0.0.1:80", "[::]:80", "127.0.0.1:1", "HTTP HTTPS"),
+        ("10.0.0.1:80,0.0.0.0:81", "127.0.0.1:82,127.0.0.1:81", "127.0.0.1:1", "HTTP HTTPS"),
+        ("[::]:80", "[::]:443", "0.0.0.0:80", "HTTP METRICS"),
+        ("[::1]:80", "[::]:443", "[::1]:443", "HTTPS METRICS"),
+        ("[::ffff:127.0.0.1]:80", "[::1]:443", "127.0.0.1:80", "HTTP METRICS"),
+    ] {
+        let addrs = ["--http-bind-addr", http, "--https-bind-addr", https, "--metrics-bind-addr", metrics];
+        let text = refused(&addrs);
+        for name in names.split(' ') {
+            assert!(text.contains(&format!("TRICOT_{name}_BIND_ADDR")), "{addrs:?}: {text}");
+        }
+    }
+    for (http, https, metrics) in [
+        ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:80", "127.0.0.2:80", "[::1]:80"),
+        ("0.0.0.0:80", "[::1]:80", "0.0.0.0:81"),
+    ] {
+        settings(&["--http-bind-addr", http, "--https-bind-addr", https, "--metrics-bind-addr", metrics]);
+    }
+}
+
+#[test]
 fn an_address_for_mail_is_needed() {
     let missing = with(&[], &[]).unwrap_err();
     assert_eq!(missing.exit_code(), 2);
@@ -409,6 +434,32 @@ fn the_token_of_consul_s_own_tools_is_the_default() {
     assert_eq!(token(&[], &[("CONSUL_HTTP_TOKEN", ""), ("CONSUL_HTTP_TOKEN_FILE", "")]), None);
     let error = with(&["--letsencrypt-email=a@b"], &[("CONSUL_HTTP_TOKEN", "a b")]).unwrap_err();
     assert!(error.to_string().starts_with("error: CONSUL_HTTP_TOKEN: this is no token"), "{error}");
+}
+
+#[test]
+fn the_address_of_consul_s_own_tools_is_the_default() {
+    let address = |args: &[&str], variables: &[(&str, &str)]| {
+        let args = [&["--letsencrypt-email", "a@b.example"], args].concat();
+        with(&args, variables).map(|it| (it.consul.address.to_string(), it.consul.address_from))
+    };
+    for (variables, expected) in [
+        (&[("CONSUL_HTTP_ADDR", "10.0.0.1:8500")][..], "http://10.0.0.1:8500"),
+        (&[("CONSUL_HTTP_ADDR", "c:8501"), ("CONSUL_HTTP_SSL", "true")], "https://c:8501"),
+        (&[("CONSUL_HTTP_ADDR", "c:8500"), ("CONSUL_HTTP_SSL", "false")], "http://c:8500"),
+        (&[("CONSUL_HTTP_ADDR", "https://c:8501/")], "https://c:8501"),
+        (&[("CONSUL_HTTP_ADDR", "unix:///run/consul.sock")], "unix:///run/consul.sock"),
+    ] {
+        assert_eq!(address(&[], variables).unwrap(), (expected.into(), "CONSUL_HTTP_ADDR"));
+        let own = address(&["--consul-host", "http://own:1"], variables).unwrap();
+        assert_eq!(own, ("http://own:1".into(), "TRICOT_CONSUL_HOST"));
+    }
+    for empty in [&[][..], &[("CONSUL_HTTP_ADDR", "")]] {
+        assert_eq!(address(&[], empty).unwrap(), ("http://127.0.0.1:8500".into(), "TRICOT_CONSUL_HOST"));
+    }
+    for wrong in ["http://c/v1", "http://u:hunter2@c"] {
+        let error = address(&[], &[("CONSUL_HTTP_ADDR", wrong)]).unwrap_err();
+        assert!(error.to_string().contains("CONSUL_HTTP_ADDR"), "{error}");
+    }
 }
 
 #[test]

@@ -28,6 +28,16 @@ impl ConsulAddress {
     }
 }
 
+/// As it is given to Consul's client.
+impl fmt::Display for ConsulAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url.to_string().trim_end_matches('/')),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
 /// The directory of a certificate authority, where RFC 8555 begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -45,12 +45,15 @@ pub struct LogOptions {
     pub output: LogOutput,
     /// What the tool logs while `RUST_LOG` is unset. Default: errors only, as is always so for everything else.
     pub level: Level,
+    /// Modules whose warnings the tool says in its own words: they are shown where it logs at debug. Default: none.
+    pub retold: &'static [&'static str],
 }
 
 impl LogOptions {
     /// The defaults for a tool.
     pub fn new(tool: &'static str) -> Self {
-        Self { tool, format: LogFormat::default(), output: LogOutput::default(), level: Level::ERROR }
+        let (format, output) = (LogFormat::default(), LogOutput::default());
+        Self { tool, format, output, level: Level::ERROR, retold: &[] }
     }
 
     /// Sets how lines look.
@@ -71,6 +74,13 @@ impl LogOptions {
     #[must_use]
     pub fn with_level(mut self, level: Level) -> Self {
         self.level = level;
+        self
+    }
+
+    /// Sets whose warnings the tool says in its own words.
+    #[must_use]
+    pub fn with_retold(mut self, retold: &'static [&'static str]) -> Self {
+        self.retold = retold;
         self
     }
 }
@@ -128,7 +138,7 @@ impl Chosen {
         let mut chosen = Self { filter: floor, problems: Vec::new() };
         let usual = format!("{tool}={}", options.level);
         if spec.trim().is_empty() {
-            chosen.add(&usual, tool);
+            chosen.add(&usual, options);
             return chosen;
         }
         let (directives, regex) = match spec.split_once('/') {
@@ -137,7 +147,7 @@ impl Chosen {
         };
         let mut is_about_tool = false;
         for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-            if chosen.add(directive, tool) {
+            if chosen.add(directive, options) {
                 is_about_tool |= is_of(tool, directive) || directive.parse::<LevelFilter>().is_ok();
             } else {
                 chosen.problems.push(format!(
@@ -147,7 +157,7 @@ impl Chosen {
             }
         }
         if !chosen.problems.is_empty() && !is_about_tool {
-            chosen.add(&usual, tool);
+            chosen.add(&usual, options);
         }
         if let Some(regex) = regex {
             chosen.problems.push(format!("RUST_LOG: the part behind `/` is ignored: {regex:?}"));
@@ -156,10 +166,14 @@ impl Chosen {
     }
 
     /// Adds what a directive says, unless it says nothing.
-    fn add(&mut self, directive: &str, tool: &str) -> bool {
+    fn add(&mut self, directive: &str, options: &LogOptions) -> bool {
+        let tool = options.tool;
         let (target, level) = directive.split_once('=').unwrap_or((directive, "trace"));
         let texts: Vec<_> = if is_of(tool, directive) {
-            [target].into_iter().chain(CRATES).map(|name| format!("{name}={level}")).collect()
+            let named = [target].into_iter().chain(CRATES).map(|name| format!("{name}={level}"));
+            let is_terse = level.parse::<LevelFilter>().is_ok_and(|level| level < LevelFilter::DEBUG);
+            let retold = options.retold.iter().filter(|_| is_terse && !level.eq_ignore_ascii_case("off"));
+            named.chain(retold.map(|name| format!("{name}=error"))).collect()
         } else {
             // A bare level or target is taken as it is; EnvFilter knows both.
             vec![directive.to_owned()]
@@ -201,6 +215,20 @@ mod tests {
             assert!(filter.contains(part), "{filter} lacks {part}");
         }
         assert_eq!(problems, [""; 0]);
+    }
+
+    #[test]
+    fn what_a_tool_says_in_its_own_words_is_shown_where_it_logs_at_debug() {
+        let options = LogOptions::new("tricot").with_level(Level::INFO).with_retold(&["meshlib_consul::x"]);
+
+        for spec in ["", "tricot=info", "tricot=warn,hyper=debug"] {
+            let filter = Chosen::new(spec, &options).filter.to_string();
+            assert!(filter.contains("meshlib_consul::x=error"), "{spec}: {filter}");
+        }
+        for spec in ["tricot=debug", "tricot", "tricot=off", "info"] {
+            let filter = Chosen::new(spec, &options).filter.to_string();
+            assert!(!filter.contains("meshlib_consul::x"), "{spec}: {filter}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`args`] | the command line and the variables |
 //! | [`tags`] | what the tags of an instance say |
-//! | `discovery` | follows Consul and makes tables of what it says |
+//! | `discovery`, `outage` | follows Consul and makes tables of what it says, or says why it cannot |
 //! | `table`, `group`, `backend` | from instances to rules, to sets that are balanced over, to one place to send to |
 //! | `route`, `send` | from a request to a rule, to an instance |
 //! | `hops` | finds requests that go round in circles |
@@ -27,6 +27,7 @@ mod metrics;
 mod mirror;
 mod observer;
 mod on_demand;
+mod outage;
 mod page;
 mod plain;
 mod policy;

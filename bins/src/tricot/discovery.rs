@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use meshlib::Drain;
 use meshlib::tls::acme::Manager;
 use meshlib_consul::Consul;
 use meshlib_consul::Instance;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use super::admin::Shown;
 use super::backend::Own;
 use super::metrics::Metrics;
+use super::outage::Source;
 use super::route::Current;
 use super::send::Client;
 use super::table::Builder;
@@ -48,6 +50,8 @@ pub(super) struct Discovery {
     manager: Manager,
     metrics: Metrics,
     shown: Arc<Shown>,
+    drain: Drain,
+    source: Source,
     clients: Vec<Client>,
     dump: Option<PathBuf>,
     hosts: Hosts,
@@ -64,13 +68,16 @@ pub(super) struct For {
     pub(super) manager: Manager,
     pub(super) metrics: Metrics,
     pub(super) shown: Arc<Shown>,
+    /// Nothing more is said about Consul once it has begun.
+    pub(super) drain: Drain,
+    pub(super) source: Source,
     pub(super) clients: Vec<Client>,
     pub(super) dump: Option<PathBuf>,
 }
 
 impl Discovery {
     pub(super) fn new(consul: &Consul, own: watch::Receiver<Own>, works_for: For) -> Self {
-        let For { builder, current, manager, metrics, shown, clients, dump } = works_for;
+        let For { builder, current, manager, metrics, shown, drain, source, clients, dump } = works_for;
         let services = consul.services(|_, tags| tags.iter().any(|tag| tag.starts_with("tricot")));
         Self {
             services,
@@ -80,6 +87,8 @@ impl Discovery {
             manager,
             metrics,
             shown,
+            drain,
+            source,
             clients,
             dump,
             hosts: Hosts::default(),
@@ -138,24 +147,27 @@ impl Discovery {
 
     /// Says when Consul begins to fail, and when it is back.
     fn judge(&mut self, services: &Services) {
-        let degraded = services.degraded.is_some();
-        self.shown.set_degraded(services.degraded.as_ref().map(|degraded| format!("{degraded:?}")));
-        match (&services.degraded, std::mem::replace(&mut self.degraded, degraded)) {
-            (Some(degraded), false) => {
-                tracing::warn!(target: "tricot", reason = ?degraded, "Consul cannot be relied on; the rules stay as they are");
-            }
-            (None, true) => {
-                tracing::info!(target: "tricot", "Consul is back");
-            }
-            _ => {}
+        if self.drain.is_started() {
+            // Connections to Consul that a worker has opened end with the worker.
+            return;
         }
+        let reason = services.degraded.as_ref().map(|degraded| self.source.reason(degraded));
+        self.shown.set_degraded(reason.clone());
         let blind = services.is_suspicious_empty();
-        if blind && !self.blind {
-            tracing::error!(
-                target: "tricot",
-                "Consul shows this token no service, not even itself, or none of their instances; \
-                 its policy needs service_prefix \"\" and node_prefix \"\" with the policy \"read\""
-            );
+        let was_degraded = std::mem::replace(&mut self.degraded, reason.is_some());
+        match reason {
+            _ if blind && !self.blind => {
+                tracing::error!(
+                    target: "tricot",
+                    "Consul shows this token no service, not even itself, or none of their instances; \
+                     its policy needs service_prefix \"\" and node_prefix \"\" with the policy \"read\""
+                );
+            }
+            Some(reason) if !was_degraded => {
+                tracing::warn!(target: "tricot", reason, "Consul cannot be relied on; the rules stay as they are");
+            }
+            None if was_degraded => tracing::info!(target: "tricot", "Consul is back"),
+            _ => {}
         }
         self.blind = blind;
     }

@@ -15,6 +15,8 @@ use crate::log::LogOutput;
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
+/// Outages of Consul, which are lines of ours.
+const RETOLD: &[&str] = &["meshlib_consul::leader"];
 
 /// Runs the program with the arguments and variables of the process.
 pub fn main() -> ExitCode {
@@ -27,7 +29,7 @@ pub fn main() -> ExitCode {
         }
     };
     let options = LogOptions::new("tricot").with_output(LogOutput::Stdout).with_level(Level::INFO);
-    let options = options.with_format(settings.log_format);
+    let options = options.with_format(settings.log_format).with_retold(RETOLD);
     log::start(&options);
     for warning in &settings.warnings {
         tracing::warn!(target: "tricot", "{warning}");

@@ -69,6 +69,7 @@ use super::observer::Listening;
 use super::observer::Orders;
 use super::on_demand;
 use super::on_demand::on_demand;
+use super::outage::Source;
 use super::plain::ToHttps;
 use super::policy::Inbound;
 use super::policy::Outbound;
@@ -143,11 +144,12 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         }
     }
 
+    let mut watching = JoinSet::new();
     let (own_tx, own) = watch::channel(parts.spreading(&settings).own);
     let node = settings.consul.node_name.as_deref().map(Arc::from);
-    tasks.spawn(discovery::follow_own(parts.consul.clone(), node, own_tx));
-    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, public, clients));
-    tasks.spawn(discovery.run());
+    watching.spawn(discovery::follow_own(parts.consul.clone(), node, own_tx));
+    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, public, clients, &drain));
+    watching.spawn(discovery.run());
     tasks.spawn(deciding.run());
     // Locks of orders are given back before the program ends.
     let ordering = Drain::new();
@@ -165,6 +167,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     notify(&[NotifyState::Ready]);
     let result = until_ended(running, &drain, settings.shutdown_grace, &mut signals, &parts).await?;
     let last_work = async {
+        watching.shutdown().await;
         // Whatever it is, it is not worth waiting for much longer.
         if time::timeout(LAST_WORK, ordering.finish(LAST_WORK)).await.is_err() {
             tracing::debug!(target: "tricot", "orders for certificates were given up");
@@ -298,7 +301,7 @@ impl Parts {
         Spreading { balancing: settings.proxy.balancing, own }
     }
 
-    fn discovery(&self, settings: &Settings, public_port: u16, clients: Vec<Client>) -> For {
+    fn discovery(&self, settings: &Settings, public_port: u16, clients: Vec<Client>, drain: &Drain) -> For {
         let statuses = match settings.proxy.health {
             Health::Passing => vec![Status::Passing],
             Health::PassingAndWarning => vec![Status::Passing, Status::Warning],
@@ -316,6 +319,8 @@ impl Parts {
             manager: self.manager.clone(),
             metrics: self.metrics.clone(),
             shown: Arc::clone(&self.shown),
+            drain: drain.clone(),
+            source: Source::new(&settings.consul),
             clients,
             dump: settings.config_dump.clone(),
         }

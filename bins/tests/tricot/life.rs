@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::ask::Client;
 use crate::ask::Conn;
 use crate::ask::page;
+use crate::ask::plain;
 use crate::process::Tricot;
 use crate::process::command;
 use crate::process::until;
@@ -352,7 +353,6 @@ async fn a_request_that_outlives_the_grace_is_cut() {
     assert_eq!(ok, 0);
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
-}
     let log = tricot.log().rest();
     let line = log.lines().find(|line| line.contains(r#""complete":false"#)).unwrap();
     assert!(line.contains(r#""status":499"#) && line.contains(r#""service":"web""#), "{line}");
@@ -373,6 +373,7 @@ async fn connections_to_consul_that_end_with_it_are_no_outage() {
     let log = tricot.log().rest();
     let (_, draining) = log.split_once(r#""message":"draining""#).unwrap();
     assert!(!draining.contains("cannot be relied on") && !draining.contains("shutdown"), "{draining}");
+}
 
 #[tokio::test]
 async fn without_work_it_ends_soon() {

@@ -8,6 +8,7 @@ use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -85,6 +86,14 @@ async fn requests_go_on_without_consul() {
     assert!(busy.has_rule().await);
     assert_eq!(page(busy.tricot.metrics, "/healthz").await.status, 200);
     busy.load.stop().await.assert_all_ok();
+    let log = busy.tricot.log().all();
+    let lines: Vec<_> = log.iter().filter(|line| line.contains("unreachable")).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let line: Value = serde_json::from_str(lines[0]).unwrap();
+    let reason = format!("(TRICOT_CONSUL_HOST is http://{})", consul.addr());
+    assert!(line["reason"].as_str().is_some_and(|it| it.ends_with(&reason)), "{line}");
+    let rules: Value = serde_json::from_slice(&page(busy.tricot.metrics, "/rules").await.body).unwrap();
+    assert!(rules["degraded"].as_str().is_some_and(|it| it.ends_with(&reason)), "{rules}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +183,7 @@ async fn a_token_that_loses_its_rights_takes_no_rule_away() {
     until("a catalog that nobody believes", async || {
         n += 1;
         consul.service("n1", "other", "other-1", 9, &[&format!("tricot other.example.com {n}")]).await;
-        busy.tricot.log().count("Consul cannot be relied on") > 0
+        busy.tricot.log().count("Consul shows this token no service") > 0
     })
     .await;
     busy.load.more(200).await;

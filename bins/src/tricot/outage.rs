@@ -1,0 +1,83 @@
+//! Why Consul cannot be relied on, in words that say what can be set to something else.
+
+use meshlib_consul::ConsulError;
+use meshlib_consul::watch::Degraded;
+
+use super::args::ConsulSettings;
+use crate::log;
+
+/// The address of Consul, and the variable that says it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    address: String,
+    variable: &'static str,
+    ca: String,
+}
+
+impl Source {
+    pub(super) fn new(settings: &ConsulSettings) -> Self {
+        let ca = match &settings.ca_cert {
+            Some(ca) => format!("TRICOT_CONSUL_CA_CERT is {}", ca.display()),
+            None => "TRICOT_CONSUL_CA_CERT is not set: the authorities of the system are trusted".into(),
+        };
+        Self { address: settings.address.to_string(), variable: settings.address_from, ca }
+    }
+
+    /// One line.
+    pub(super) fn reason(&self, degraded: &Degraded) -> String {
+        let Self { address, variable, ca } = self;
+        match degraded {
+            Degraded::NoLeader => format!("its servers have no leader ({variable} is {address})"),
+            Degraded::Lagging(by) => {
+                format!("its server has not heard of the leader for {by:?} ({variable} is {address})")
+            }
+            Degraded::SuspiciousEmpty => {
+                "it shows this token no service, not even itself, or none of their instances".into()
+            }
+            Degraded::Failing(error) => {
+                let text = log::chain(error);
+                match error {
+                    ConsulError::Denied { .. } => format!("{text} (see the token and its policy)"),
+                    _ if text.contains("UnknownIssuer") => format!("{text} ({variable} is {address}; {ca})"),
+                    _ => format!("{text} ({variable} is {address})"),
+                }
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::args::Settings;
+    use super::*;
+
+    #[test]
+    fn a_reason_is_a_line_that_names_address_and_variable() {
+        let args =
+            ["tricot", "--letsencrypt-email=a@b", "--consul-host=https://c:1", "--consul-ca-cert=/ca.pem"];
+        let source = Source::new(&Settings::parse_from(args).unwrap().consul);
+        let failing = |text: &str| {
+            let source =
+                Arc::new(meshlib::Error::from(Box::<dyn std::error::Error + Send + Sync>::from(text)));
+            Degraded::Failing(ConsulError::Unreachable { authority: "c:1".into(), source })
+        };
+        for (degraded, parts) in [
+            (Degraded::NoLeader, &["no leader", "TRICOT_CONSUL_HOST is https://c:1"][..]),
+            (Degraded::Lagging(Duration::from_secs(9)), &["9s", "TRICOT_CONSUL_HOST is https://c:1"]),
+            (failing("refused"), &["c:1 unreachable: ", "refused", "(TRICOT_CONSUL_HOST is https://c:1)"]),
+            (failing("UnknownIssuer"), &["TRICOT_CONSUL_CA_CERT is /ca.pem"]),
+            (
+                Degraded::Failing(ConsulError::Denied { what: "x".into(), reason: "ACL not found".into() }),
+                &["consul denies x: ACL not found", "token"],
+            ),
+        ] {
+            let reason = source.reason(&degraded);
+            assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+            assert!(!reason.contains('\n') && !reason.contains("Failing"), "{reason}");
+        }
+    }
+}

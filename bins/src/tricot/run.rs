@@ -350,6 +350,23 @@ impl Parts {
 }
 
 fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
+
+    /// Has orders that have failed tried at once, whatever was wrong with them.
+    fn retry(&self) {
+        let manager = self.manager.clone();
+        tokio::spawn(async move {
+            for failed in manager.view().into_iter().filter(|view| view.retry_after.is_some()) {
+                let name = &*failed.name;
+                match manager.retry(name).await {
+                    Ok(()) => tracing::info!(target: "tricot", name, "HUP: a failed order is tried again"),
+                    Err(error) => {
+                        let error = log::chain(&error);
+                        tracing::error!(target: "tricot", name, error, "HUP: the pause after a failed order stays");
+                    }
+                }
+            }
+        });
+    }
 where
     S: tower::Service<
             meshlib::Conn,
@@ -422,6 +439,7 @@ async fn until_ended(
                     continue;
                 };
                 if drain.is_started() {
+                    parts.retry();
                     return Err(at_once(signal));
                 }
                 tracing::info!(target: "tricot", signal, ?grace, "draining");

@@ -8,6 +8,7 @@ use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::Pebble;
 use meshlib::test_util::PebbleOptions;
 use meshlib::test_util::or_skip;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::ask::Client;
@@ -78,6 +79,25 @@ async fn an_external_account_is_bound() {
     let with = cluster.tricot(&[("TRICOT_ACME_EAB_KID", id), ("TRICOT_ACME_EAB_HMAC_KEY", key)]).await;
 
     let client = cluster.client(&with).await;
+    until("a page with a certificate", async || is_served(&client).await).await;
+}
+
+#[tokio::test]
+async fn an_order_that_has_failed_is_tried_again_after_a_hup() {
+    let Some(cluster) = Cluster::start(PebbleOptions::default()).await else { return };
+    let _site = site(&cluster.consul).await;
+    // The authority asks elsewhere.
+    let wrong = cluster.tricot(&[("TRICOT_HTTP_BIND_ADDR", "127.0.0.1:0")]).await;
+    wrong.logs("cannot order a certificate").await;
+    drop(wrong);
+    let tricot = cluster.tricot(&[]).await;
+    until("a pause", async || metric(&tricot, "tricot_certificates", r#"state="backing_off""#).await == 1.0)
+        .await;
+
+    tricot.signal(Signal::HUP);
+
+    tricot.logs("HUP: a failed order is tried again").await;
+    let client = cluster.client(&tricot).await;
     until("a page with a certificate", async || is_served(&client).await).await;
 }
 

@@ -12,6 +12,7 @@
 //! | `plain` | the HTTP port |
 //! | `policy`, `on_demand` | which certificate a client sees, and when one is ordered for it |
 //! | `mirror` | copies of certificates on disk |
+//! | `files` | what is wrong with files that settings name |
 //! | `admin`, `metrics`, `observer` | what operators see |
 //! | `sockets`, `run` | listening, and putting it all together |
 
@@ -20,6 +21,7 @@ mod admin;
 pub mod args;
 mod backend;
 mod discovery;
+mod files;
 mod group;
 mod hops;
 mod host;

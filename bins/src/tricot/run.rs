@@ -62,6 +62,7 @@ use super::backend::Own;
 use super::discovery;
 use super::discovery::Discovery;
 use super::discovery::For;
+use super::files;
 use super::group::Spreading;
 use super::metrics::Metrics;
 use super::mirror::Mirror;
@@ -187,15 +188,13 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
 ///
 /// What would keep it from starting.
 pub(super) fn check(settings: &Settings) -> Result<(), String> {
-    Consul::new(consul_config(settings)?).map_err(|error| log::chain(&error))?;
+    consul(settings)?;
     settings.acme.ca_cert.as_deref().map(trust).transpose()?;
-    let Some(dir) = &settings.acme.cache_dir else { return Ok(()) };
-    // It is made by a start if it is missing.
-    match dir.metadata() {
-        Ok(found) if !found.is_dir() => {
-            Err(format!("TRICOT_CERT_CACHE_DIR is {}: not a directory", dir.display()))
-        }
-        _ => Ok(()),
+    if let Some(dir) = &settings.acme.cache_dir {
+        files::could_make(dir).map_err(|why| format!("TRICOT_CERT_CACHE_DIR is {}: {why}", dir.display()))?;
+    }
+    if let Some(file) = &settings.config_dump {
+        files::could_write(file).map_err(|why| format!("TRICOT_CONFIG_DUMP is {}: {why}", file.display()))?;
     }
 }
 
@@ -215,7 +214,7 @@ struct Parts {
 impl Parts {
     async fn new(settings: &Settings) -> Result<Self, String> {
         let metrics = Metrics::new();
-        let consul = Consul::new(consul_config(settings)?).map_err(|error| log::chain(&error))?;
+        let consul = consul(settings)?;
         let mut store: Arc<dyn KvStore> =
             Arc::new(ConsulKv::new(consul.clone(), &*settings.consul.kv_prefix));
         if let Some(dir) = &settings.acme.cache_dir {
@@ -499,7 +498,7 @@ impl Signals {
     }
 }
 
-fn consul_config(settings: &Settings) -> Result<Config, String> {
+fn consul(settings: &Settings) -> Result<Consul, String> {
     let consul = &settings.consul;
     let mut tls = TlsOptions::new();
     if let Some(ca) = &consul.ca_cert {
@@ -517,7 +516,7 @@ fn consul_config(settings: &Settings) -> Result<Config, String> {
     if let Some(datacenter) = &consul.datacenter {
         config = config.with_datacenter(&**datacenter);
     }
-    Ok(config)
+    Consul::new(config).map_err(|error| files::about_consul(consul, &error))
 }
 
 fn acme_options(

@@ -120,9 +120,43 @@ fn a_check_reads_the_files_that_are_named() {
             assert!(text.contains(path.to_str().unwrap()), "{variable}: {text}");
         }
     }
-    let (status, text) = check(&[("TRICOT_CERT_CACHE_DIR", &bad)]);
-    assert!(status == Some(2) && text.contains("TRICOT_CERT_CACHE_DIR"), "{text}");
-    let all = [("TRICOT_ACME_CA_CERT", &*good), ("TRICOT_CONSUL_CA_CERT", &*good)];
+    for (variable, path) in [
+        ("TRICOT_CERT_CACHE_DIR", bad.clone()),
+        ("TRICOT_CERT_CACHE_DIR", bad.join("x")),
+        ("TRICOT_CONFIG_DUMP", missing.join("rules.json")),
+        ("TRICOT_CONFIG_DUMP", dir.path().to_owned()),
+    ] {
+        let (status, text) = check(&[(variable, &path)]);
+        assert!(status == Some(2) && text.contains(variable), "{text}");
+        assert!(text.contains(path.to_str().unwrap()), "{text}");
+    }
+    let (own, other) = (TestCa::new().issue(["client"]), TestCa::new().issue(["client"]));
+    let (cert, key, other_key) = (dir.path().join("cert"), dir.path().join("key"), dir.path().join("other"));
+    std::fs::write(&cert, own.chain_pem()).unwrap();
+    std::fs::write(&key, own.key_pem()).unwrap();
+    std::fs::write(&other_key, other.key_pem()).unwrap();
+    for (wrong_cert, wrong_key, named) in [
+        (&cert, &other_key, "TRICOT_CONSUL_CLIENT_KEY"),
+        (&key, &key, "TRICOT_CONSUL_CLIENT_CERT"),
+        (&cert, &cert, "TRICOT_CONSUL_CLIENT_KEY"),
+        (&cert, &missing, "TRICOT_CONSUL_CLIENT_KEY"),
+    ] {
+        let client =
+            [("TRICOT_CONSUL_CLIENT_CERT", &**wrong_cert), ("TRICOT_CONSUL_CLIENT_KEY", &**wrong_key)];
+        let (status, text) = check(&client);
+        assert_eq!(status, Some(2), "{text}");
+        assert!(text.contains(named) && text.contains(wrong_key.to_str().unwrap()), "{named}: {text}");
+        assert!(!text.contains("KeyMismatch"), "{text}");
+    }
+    let (cache, dump) = (dir.path().join("new/cache"), dir.path().join("rules.json"));
+    let all = [
+        ("TRICOT_ACME_CA_CERT", &*good),
+        ("TRICOT_CONSUL_CA_CERT", &good),
+        ("TRICOT_CONSUL_CLIENT_CERT", &cert),
+        ("TRICOT_CONSUL_CLIENT_KEY", &key),
+        ("TRICOT_CERT_CACHE_DIR", &cache),
+        ("TRICOT_CONFIG_DUMP", &dump),
+    ];
     assert_eq!(check(&all), (Some(0), String::new()));
 }
 

@@ -29,6 +29,7 @@ use super::route::Current;
 use super::send::Client;
 use super::table::Builder;
 use super::table::Changes;
+use super::tags;
 
 /// Time between the end of a table and the next one, at least, and so many times what making it took: what follows Consul
 /// runs on the same thread.
@@ -78,7 +79,7 @@ pub(super) struct For {
 impl Discovery {
     pub(super) fn new(consul: &Consul, own: watch::Receiver<Own>, works_for: For) -> Self {
         let For { builder, current, manager, metrics, shown, drain, source, clients, dump } = works_for;
-        let services = consul.services(|_, tags| tags.iter().any(|tag| tag.starts_with("tricot")));
+        let services = consul.services(|_, tags| tags.iter().any(|tag| tags::is_meant(tag)));
         Self {
             services,
             own,

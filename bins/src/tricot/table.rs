@@ -239,6 +239,7 @@ impl Builder {
         }
         self.metrics.rules.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
         self.metrics.table_builds.inc();
+            self.tell_private_hosts();
         (Routes { table: Arc::clone(&self.table), on_demand: on_demand.build() }, changes)
     }
 
@@ -332,6 +333,25 @@ impl Builder {
         groups.sort_unstable_by_key(|(key, _)| *key);
         for (key, Slot { group, pattern }) in groups {
             table = table.rule(host(pattern), key.1.clone(), key.2, Rule::Proxy(Arc::clone(group)));
+    /// Says which hosts no public authority gives a certificate for, once each.
+    fn tell_private_hosts(&mut self) {
+        let of_groups = self.groups.values().filter_map(|slot| match &slot.pattern {
+            HostPattern::Exact(host) => Some(host),
+            _ => None,
+        });
+        let all = of_groups.chain(self.redirects.iter().map(|redirect| &redirect.from_host));
+        let hosts: BTreeSet<_> = all.filter(|host| !host.is_public_name()).map(ToString::to_string).collect();
+        for host in hosts {
+            if self.told.insert(format!("host {host}")) {
+                tracing::info!(
+                    target: "tricot",
+                    host,
+                    "no authority gives a certificate for such a host; its clients see a self-signed one"
+                );
+            }
+        }
+    }
+
         }
         table.build()
     }

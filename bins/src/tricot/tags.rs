@@ -35,6 +35,7 @@ mod frontend;
 mod glob;
 mod header;
 mod host;
+mod misspelt;
 mod problem;
 mod redirect;
 mod registration;
@@ -89,7 +90,8 @@ pub enum Parsed {
 
 /// Reads one tag.
 ///
-/// The first word decides, in lower case as it is; everything that begins with `tricot-` is taken to be meant for tricot.
+/// The first word decides, in lower case as it is; everything that begins with `tricot-` is taken to be meant for tricot,
+/// and so is what is nearly `tricot`.
 pub fn parse(tag: &str) -> Parsed {
     let (word, rest) = word(tag);
     let mut warnings = Vec::new();
@@ -104,12 +106,21 @@ pub fn parse(tag: &str) -> Parsed {
         unknown if unknown.starts_with("tricot-") => {
             Err(TagError::UnknownWord { word: problem::shown(unknown) })
         }
-        _ => return Parsed::Ignored,
+        other => match misspelt::meant(other, rest) {
+            Some(meant) => Err(TagError::Misspelt { word: problem::shown(other), meant }),
+            None => return Parsed::Ignored,
+        },
     };
     match tag {
         Ok(tag) => Parsed::Tag(tag, warnings),
         Err(error) => Parsed::Refused(error),
     }
+}
+
+/// Whether a tag is meant for tricot, even if it cannot be read.
+pub fn is_meant(tag: &str) -> bool {
+    let (word, rest) = word(tag);
+    word == WORDS[0] || word.starts_with("tricot-") || misspelt::meant(word, rest).is_some()
 }
 
 fn ask(rest: &str, warnings: &mut Vec<TagWarning>) -> Result<Uri, TagError> {
@@ -138,5 +149,16 @@ fn word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(BLANKS).unwrap_or((text, ""));
     (word, rest.trim_start_matches(BLANKS))
 }
+
+/// The first words that are known.
+const WORDS: [&str; 7] = [
+    "tricot",
+    "tricot-https",
+    "tricot-add-header",
+    "tricot-add-redirect",
+    "tricot-on-demand-tls-ask",
+    "tricot-site-lb",
+    "tricot-global-lb",
+];
 
 const BLANKS: [char; 2] = [' ', '\t'];

@@ -182,6 +182,54 @@ async fn rules_are_shown_with_their_instances() {
         (&"other.example.com/x 7".into(), &true.into())
     );
     assert_eq!(shown["degraded"], Value::Null);
+    assert_eq!(shown["rules"][0]["unused"], Value::Array(vec![]));
+}
+
+#[tokio::test]
+async fn instances_that_are_not_used_are_shown_with_the_reason() {
+    let Some((consul, _site, tricot, _client)) = serving("tricot=info").await else { return };
+    consul.service("n1", "web", "ill", 9, &[TAG]).await;
+    consul.check("n1", "ill", "of-ill", "critical").await;
+    consul
+        .register(
+            r#"{"Node": "n1", "Address": "127.0.0.1", "Service": {"Service": "web", "ID": "lost",
+        "Address": "no-such-host.invalid", "Port": 9, "Tags": ["tricot app.example.com"]}}"#,
+        )
+        .await;
+    let unused = async || {
+        let rules: Value = serde_json::from_slice(&page(tricot.metrics, "/rules").await.body).unwrap();
+        rules["rules"][0]["unused"].as_array().cloned().unwrap_or_default()
+    };
+    until("both", async || unused().await.len() == 2).await;
+
+    let unused = unused().await;
+    assert_eq!((&unused[0]["id"], &unused[0]["why"]), (&"ill".into(), &"a check is critical".into()));
+    assert_eq!((&unused[1]["id"], &unused[1]["addr"]), (&"lost".into(), &"no-such-host.invalid:9".into()));
+    assert_eq!(unused[1]["why"], "its address is a name that is not found");
+    let rules = page(tricot.metrics, "/rules").await.text();
+    assert!(rules.contains("critical, not used: a check is critical)"), "{rules}");
+}
+
+#[tokio::test]
+async fn what_is_probably_a_mistake_is_said_once() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    for id in ["typo-1", "typo-2"] {
+        consul.service("n1", "typo", id, 9, &["tricto typo.example.com"]).await;
+    }
+    let hosts = ["loc", "127.0.0.1", "my_app.example.com"];
+    for host in hosts {
+        let tag = format!("tricot {host}");
+        consul.service("n1", host, &format!("{host}-1"), 9, &[&tag, &format!("{tag}/path")]).await;
+    }
+    consul.service("n1", "last", "last-1", 9, &["tricot last.example.com"]).await;
+    until("the last", async || client.status("last.example.com", "/").await == Some(502)).await;
+
+    tricot.logs("is not known to tricot; is tricot meant?").await;
+    for host in hosts {
+        tricot.logs(&format!(r#"self-signed one","host":"{host}""#)).await;
+        assert_eq!(tricot.log().count(&format!(r#""host":"{host}""#)), 1);
+    }
+    assert_eq!(tricot.log().count("is not known to tricot; is tricot meant?"), 1);
 }
 
 #[tokio::test]

@@ -12,6 +12,14 @@ pub enum TagError {
         /// Its first word.
         word: Box<str>,
     },
+    /// It begins nearly as the tags of tricot do.
+    #[error("{word:?} is not known to tricot; is {meant} meant?")]
+    Misspelt {
+        /// Its first word.
+        word: Box<str>,
+        /// The word that is probably meant.
+        meant: &'static str,
+    },
     /// There is no host.
     #[error("a host is missing, such as app.example.com")]
     NoHost,

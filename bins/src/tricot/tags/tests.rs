@@ -73,13 +73,50 @@ fn what_is_meant_for_others_is_ignored() {
         "d53-cname x",
         "(diplonat (tcp_port 80))",
         "http",
-        "Tricot a.b",
-        "TRICOT-HTTPS a",
-        "tricots a.b",
         "urlprefix-a.b/",
-        "\ntricot a",
+        "Tricot",
+        "tricots",
+        "tricorne a.b",
+        "tri a.b",
+        "apricot a.b",
+        "tricot.example.com",
     ] {
         assert_eq!(parse(tag), Parsed::Ignored, "{tag}");
+        assert!(!is_meant(tag), "{tag}");
+    }
+}
+
+#[test]
+fn what_is_nearly_a_word_of_ours_is_said_to_be_none() {
+    for (tag, meant) in [
+        ("Tricot a.b", "tricot"),
+        ("TRICOT-HTTPS a", "tricot-https"),
+        ("tricots a.b", "tricot"),
+        ("tricto a.b", "tricot"),
+        ("trico a.b", "tricot"),
+        ("rticot a.b", "tricot"),
+        ("tricit a.b", "tricot"),
+        ("\ntricot a", "tricot"),
+        ("tricot:a.b", "tricot"),
+        ("tricot=a.b", "tricot"),
+        ("tricot/a.b", "tricot"),
+        ("tricot_https a.b", "tricot-https"),
+        ("trico-site-lb", "tricot-site-lb"),
+        ("tricott-x a.b", "tricot"),
+    ] {
+        assert!(refused(tag).ends_with(&format!(" is not known to tricot; is {meant} meant?")), "{tag}");
+        assert!(is_meant(tag), "{tag}");
+    }
+}
+
+#[test]
+fn every_word_is_known() {
+    for word in WORDS {
+        assert!(
+            !matches!(parse(word), Parsed::Ignored | Parsed::Refused(TagError::UnknownWord { .. })),
+            "{word}"
+        );
+        assert!(is_meant(word) && is_meant(&format!("  {word} a.b")), "{word}");
     }
 }
 

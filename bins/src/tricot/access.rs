@@ -38,6 +38,7 @@ use tower::Service;
 use tracing::Level;
 
 use super::args::AccessLog;
+use super::metrics::Cut;
 use super::metrics::Metrics;
 use super::metrics::Requests;
 use super::page::Refused;
@@ -57,13 +58,22 @@ struct Shared {
     log: AccessLog,
     /// Requests that no instance has answered and no rule is for.
     unserved: Requests,
+    cut: Cut,
     /// For what was given up before a rule was found by the way.
     current: Arc<Current>,
 }
 
 impl<S> Access<S> {
     pub(super) fn new(inner: S, log: AccessLog, metrics: &Metrics, current: Arc<Current>) -> Self {
-        Self { inner, shared: Arc::new(Shared { log, unserved: metrics.unserved("", ""), current }) }
+        Self {
+            inner,
+            shared: Arc::new(Shared {
+                log,
+                unserved: metrics.unserved("", ""),
+                cut: metrics.cut.clone(),
+                current,
+            }),
+        }
     }
 }
 
@@ -158,6 +168,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let took = self.began.elapsed();
+        if !self.complete {
+            self.shared.cut.incomplete();
+        }
         if self.status == UNANSWERED && self.served.is_none() {
             self.given_up();
         }

@@ -30,6 +30,8 @@ use super::backend::Backend;
 use super::group::Group;
 use super::metrics::Metrics;
 use super::route::Current;
+use super::table::Builder;
+use super::table::Unused;
 
 /// What pages show of the table in force.
 #[derive(Debug, Default)]
@@ -39,17 +41,21 @@ pub(super) struct Shown(Mutex<State>);
 struct State {
     lines: Vec<Arc<str>>,
     groups: Vec<Arc<Group>>,
-    unused: Vec<(Arc<str>, usize)>,
+    unused: Vec<Unused>,
+    /// How many instances of each service are unused.
+    critical: Vec<(Arc<str>, usize)>,
     made: Option<Instant>,
     degraded: Option<String>,
 }
 
 impl Shown {
-    pub(super) fn set(&self, lines: Vec<Arc<str>>, groups: Vec<Arc<Group>>, unused: Vec<(Arc<str>, usize)>) {
+    /// Sets what pages show. `critical` says how many instances of each service are unused.
+    pub(super) fn set(&self, builder: &Builder, critical: Vec<(Arc<str>, usize)>) {
         let mut state = self.lock();
-        state.lines = lines;
-        state.groups = groups;
-        state.unused = unused;
+        state.lines = builder.lines();
+        state.groups = builder.groups().cloned().collect();
+        state.unused = builder.unused();
+        state.critical = critical;
         state.made = Some(Instant::now());
     }
 
@@ -63,15 +69,16 @@ impl Shown {
 
     /// The rules with their instances and how these do.
     pub(super) fn rules(&self) -> Value {
-        let (mut lines, mut groups, degraded) = {
+        let (mut lines, mut groups, mut unused, degraded) = {
             let state = self.lock();
-            (state.lines.clone(), state.groups.clone(), state.degraded.clone())
+            (state.lines.clone(), state.groups.clone(), state.unused.clone(), state.degraded.clone())
         };
+        unused.sort_by(|a, b| (&a.rule, &a.known.instance.id).cmp(&(&b.rule, &b.known.instance.id)));
         lines.sort_unstable();
         lines.dedup();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let lines: Vec<&str> = lines.iter().map(|line| &**line).collect();
-        let groups: Vec<Value> = groups.iter().map(|group| rule(group)).collect();
+        let groups: Vec<Value> = groups.iter().map(|group| rule(group, &unused)).collect();
         serde_json::json!({ "rules": groups, "text": lines, "degraded": degraded })
     }
 
@@ -80,7 +87,7 @@ impl Shown {
     }
 }
 
-fn rule(group: &Group) -> Value {
+fn rule(group: &Group, unused: &[Unused]) -> Value {
     let state = group.view().state();
     let replicas = state.iter().flat_map(|state| state.replicas.replicas());
     let instances: Vec<Value> = replicas
@@ -103,7 +110,23 @@ fn rule(group: &Group) -> Value {
             })
         })
         .collect();
-    serde_json::json!({ "rule": &*group.name, "host": &*group.host, "instances": instances })
+    let first = unused.partition_point(|it| it.rule < group.name);
+    let unused: Vec<Value> = unused[first..]
+        .iter()
+        .take_while(|it| it.rule == group.name)
+        .map(|Unused { known, why, .. }| {
+            let instance = &known.instance;
+            serde_json::json!({
+                "addr": format!("{}:{}", instance.address, instance.port),
+                "service": &*instance.service,
+                "id": &*instance.id,
+                "node": &*instance.node,
+                "site": instance.site.as_deref(),
+                "why": why,
+            })
+        })
+        .collect();
+    serde_json::json!({ "rule": &*group.name, "host": &*group.host, "instances": instances, "unused": unused })
 }
 
 fn word(state: ReplicaState) -> &'static str {
@@ -124,6 +147,7 @@ pub(super) fn pages(
 ) -> Router {
     let rules = Arc::clone(&shown);
     Router::new()
+        .get("/", |_| text(PATHS))
         .get("/metrics", move |request| {
             refresh(&metrics, &consul, &manager, &shown);
             let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -142,6 +166,12 @@ pub(super) fn pages(
         })
         .get("/rules", move |_| json(rules.rules().to_string()))
 }
+
+const PATHS: &str = "\
+/metrics  numbers for Prometheus
+/healthz  ok, or why no requests should be sent here
+/rules    the rules in force with their instances, in JSON
+";
 
 /// Brings the numbers up to date that are looked at rather than counted.
 fn refresh(metrics: &Metrics, consul: &Consul, manager: &Manager, shown: &Shown) {
@@ -184,8 +214,8 @@ fn refresh(metrics: &Metrics, consul: &Consul, manager: &Manager, shown: &Shown)
 /// How many instances of each service are under rules, by how they do.
 fn backends(shown: &Shown) -> BTreeMap<(Arc<str>, &'static str), i64> {
     let mut states = BTreeMap::new();
-    let unused = shown.lock().unused.clone();
-    for (service, unused) in unused {
+    let critical = shown.lock().critical.clone();
+    for (service, unused) in critical {
         for state in ["usable", "ejected", "draining"] {
             states.insert((Arc::clone(&service), state), 0);
         }

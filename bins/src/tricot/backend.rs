@@ -37,6 +37,21 @@ impl Known {
         Arc::ptr_eq(&self.instance, instance) || self.instance == *instance
     }
 
+    /// Why the instance must get no traffic, if that is so.
+    pub(super) fn unused(&self, statuses: &[Status]) -> &'static str {
+        match self.instance.status {
+            Status::Critical => "a check is critical",
+            Status::Maintenance => "it is under maintenance",
+            Status::Warning if !statuses.contains(&Status::Warning) => {
+                "a check warns, and TRICOT_HEALTH is passing"
+            }
+            Status::Warning if self.instance.weight().is_none() => {
+                "a check warns, and its weight for that is 0"
+            }
+            _ => "its address is a name that is not found",
+        }
+    }
+
     /// The share of traffic that the instance gets; nothing if it must get none.
     pub(super) fn weight(&self, statuses: &[Status]) -> Option<Weight> {
         let weight = self.instance.weight()?;

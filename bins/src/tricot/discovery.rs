@@ -195,7 +195,7 @@ impl Discovery {
             let services = self.builder.services();
             self.metrics.retain_services(|service| services.contains(service));
         }
-        self.shown.set(self.builder.lines(), self.builder.groups().cloned().collect(), changes.unused);
+        self.shown.set(&self.builder, changes.unused);
         if let Some(path) = &self.dump
             && let Err(error) = super::admin::dump(path, &self.shown.rules())
         {

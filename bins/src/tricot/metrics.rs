@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Method;
 use http::StatusCode;
@@ -13,6 +17,7 @@ use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::SECONDS;
 use meshlib::observe::prometheus::build_info;
 use meshlib::observe::prometheus::process_metrics;
+use tokio::time::Instant;
 
 /// All metrics of the program. A clone is the same set.
 #[derive(Clone, Debug)]
@@ -23,6 +28,7 @@ pub(super) struct Metrics {
     pub(super) redirects: Counter,
     pub(super) rules: Gauge,
     pub(super) table_builds: Counter,
+    pub(super) cut: Cut,
 }
 
 impl Metrics {
@@ -40,6 +46,7 @@ impl Metrics {
             ),
             rules: registry.gauge("tricot_rules", "Rules of the table.", &[]),
             table_builds: counter("tricot_table_builds_total", "Tables made."),
+            cut: Cut::default(),
             registry,
         }
     }
@@ -82,6 +89,37 @@ impl Metrics {
     /// The gauge of open connections of a listener.
     pub(super) fn connections(&self, listener: &str) -> Gauge {
         self.registry.gauge("tricot_connections", "Open connections of clients.", &[("listener", listener)])
+    }
+}
+
+/// The requests that a drain has cut. A clone counts the same ones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cut(Arc<Cutting>);
+
+#[derive(Debug, Default)]
+struct Cutting {
+    /// When the grace is over.
+    from: OnceLock<Instant>,
+    requests: AtomicU64,
+}
+
+impl Cut {
+    /// A drain begins.
+    pub(super) fn within(&self, grace: Duration) {
+        // A drain begins once.
+        let _ = self.0.from.set(Instant::now() + grace);
+    }
+
+    /// A request has ended before its answer has.
+    pub(super) fn incomplete(&self) {
+        if self.0.from.get().is_some_and(|from| *from <= Instant::now()) {
+            self.0.requests.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many requests ended so when the grace was over.
+    pub(super) fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
     }
 }
 

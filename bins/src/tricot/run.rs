@@ -177,7 +177,10 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         tasks.shutdown().await;
     };
     tokio::select! {
-        () = last_work => result,
+        () = last_work => {
+            tracing::info!(target: "tricot", cut = parts.metrics.cut.requests(), "stopped");
+            result
+        }
         signal = signals.end() => Err(at_once(signal)),
     }
 }
@@ -196,6 +199,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), String> {
     if let Some(file) = &settings.config_dump {
         files::could_write(file).map_err(|why| format!("TRICOT_CONFIG_DUMP is {}: {why}", file.display()))?;
     }
+    Ok(())
 }
 
 /// What all workers share.
@@ -346,9 +350,6 @@ impl Parts {
             }
         }
     }
-}
-
-fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
 
     /// Has orders that have failed tried at once, whatever was wrong with them.
     fn retry(&self) {
@@ -366,6 +367,9 @@ fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observe
             }
         });
     }
+}
+
+fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
 where
     S: tower::Service<
             meshlib::Conn,
@@ -435,10 +439,10 @@ async fn until_ended(
             signal = signals.next() => {
                 let Some(signal) = signal else {
                     parts.reload();
+                    parts.retry();
                     continue;
                 };
                 if drain.is_started() {
-                    parts.retry();
                     return Err(at_once(signal));
                 }
                 tracing::info!(target: "tricot", signal, ?grace, "draining");
@@ -446,6 +450,7 @@ async fn until_ended(
         }
         if !drain.is_started() {
             notify(&[NotifyState::Stopping]);
+            parts.metrics.cut.within(grace);
             drain.start();
             let drain = drain.clone();
             tokio::spawn(async move { drain.finish(grace).await });

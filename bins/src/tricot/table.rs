@@ -49,6 +49,14 @@ pub(super) struct Changes {
     pub(super) unused: Vec<(Arc<str>, usize)>,
 }
 
+/// An instance under a rule that must not get requests.
+#[derive(Clone, Debug)]
+pub(super) struct Unused {
+    pub(super) rule: Arc<str>,
+    pub(super) known: Arc<Known>,
+    pub(super) why: &'static str,
+}
+
 /// What becomes of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Rule {
@@ -103,6 +111,8 @@ struct Part {
     key: Arc<GroupKey>,
     /// Nothing if it must not get requests.
     endpoint: Option<Endpoint>,
+    /// Why it must not.
+    unused: Option<&'static str>,
     line: Arc<str>,
 }
 
@@ -229,6 +239,7 @@ impl Builder {
         }
         if rules_changed {
             changes.names = Some(self.names());
+            self.tell_private_hosts();
             self.table = Arc::new(self.table());
         }
         // What is the same before and after has neither come nor gone.
@@ -239,7 +250,6 @@ impl Builder {
         }
         self.metrics.rules.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
         self.metrics.table_builds.inc();
-            self.tell_private_hosts();
         (Routes { table: Arc::clone(&self.table), on_demand: on_demand.build() }, changes)
     }
 
@@ -265,11 +275,12 @@ impl Builder {
             let none = addrs.is_empty().then_some(None);
             for addr in addrs.iter().copied().map(Some).chain(none) {
                 let usable = addr.zip(weight);
+                let unused = usable.is_none().then(|| known.unused(&self.statuses));
                 let endpoint = usable.map(|(addr, weight)| {
                     group.backend(addr, known, frontend.backend, &self.metrics).endpoint(addr, weight)
                 });
-                let line = line(&group, known, addr, usable.is_some(), tls).into();
-                parts.push(Part { key: Arc::clone(&key), endpoint, line });
+                let line = line(&group, known, addr, unused, tls).into();
+                parts.push(Part { key: Arc::clone(&key), endpoint, unused, line });
             }
         }
         parts
@@ -322,17 +333,6 @@ impl Builder {
         hosts.map(|(key, _)| key.0.clone()).chain(redirects.map(|host| host.as_str().to_owned())).collect()
     }
 
-    fn table(&self) -> Table<Rule> {
-        let mut table = Table::builder().paths(self.paths);
-        // Before the groups, so that of two rules for the same place the redirect is the one.
-        for redirect in &self.redirects {
-            let (host, path) = (Host::exact(redirect.from_host.as_str()), redirect.from_path.clone());
-            table = table.rule(host, path, DEFAULT_PRIORITY, Rule::Redirect(Arc::new(redirect.clone())));
-        }
-        let mut groups: Vec<_> = self.groups.iter().collect();
-        groups.sort_unstable_by_key(|(key, _)| *key);
-        for (key, Slot { group, pattern }) in groups {
-            table = table.rule(host(pattern), key.1.clone(), key.2, Rule::Proxy(Arc::clone(group)));
     /// Says which hosts no public authority gives a certificate for, once each.
     fn tell_private_hosts(&mut self) {
         let of_groups = self.groups.values().filter_map(|slot| match &slot.pattern {
@@ -352,6 +352,17 @@ impl Builder {
         }
     }
 
+    fn table(&self) -> Table<Rule> {
+        let mut table = Table::builder().paths(self.paths);
+        // Before the groups, so that of two rules for the same place the redirect is the one.
+        for redirect in &self.redirects {
+            let (host, path) = (Host::exact(redirect.from_host.as_str()), redirect.from_path.clone());
+            table = table.rule(host, path, DEFAULT_PRIORITY, Rule::Redirect(Arc::new(redirect.clone())));
+        }
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(key, _)| *key);
+        for (key, Slot { group, pattern }) in groups {
+            table = table.rule(host(pattern), key.1.clone(), key.2, Rule::Proxy(Arc::clone(group)));
         }
         table.build()
     }
@@ -390,6 +401,16 @@ impl Builder {
     /// All groups.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.values().map(|slot| &slot.group)
+    }
+
+    /// The instances under rules that must not get requests, in no order.
+    pub(super) fn unused(&self) -> Vec<Unused> {
+        let parts = self.known.values().flat_map(|entry| entry.parts.iter().map(|part| (&entry.known, part)));
+        let unused = parts.filter_map(|(known, part)| {
+            let rule = Arc::clone(&self.groups.get(&part.key)?.group.name);
+            Some(Unused { rule, known: Arc::clone(known), why: part.unused? })
+        });
+        unused.collect()
     }
 
     /// One line per rule and instance, for people, in no order.
@@ -457,14 +478,14 @@ fn host(pattern: &HostPattern) -> Host {
     }
 }
 
-fn line(group: &Group, known: &Known, addr: Option<SocketAddr>, usable: bool, tls: bool) -> String {
+fn line(group: &Group, known: &Known, addr: Option<SocketAddr>, unused: Option<&str>, tls: bool) -> String {
     let Instance { service, node, id, status, site, address, port, .. } = &*known.instance;
     let addr = addr.map_or_else(|| format!("{address}:{port}"), |addr| addr.to_string());
     let scheme = if tls { "https" } else { "http" };
     let site = site.as_deref().map(|site| format!(" at {site}")).unwrap_or_default();
-    let usable = if usable { "" } else { ", not used" };
+    let unused = unused.map(|why| format!(", not used: {why}")).unwrap_or_default();
     format!(
-        "{} -> {scheme}://{addr} ({service} {id} on {node}{site}, {}{usable})",
+        "{} -> {scheme}://{addr} ({service} {id} on {node}{site}, {}{unused})",
         group.name,
         status.as_str()
     )

@@ -237,6 +237,8 @@ async fn what_is_not_there_is_a_404_on_the_admin_address() {
     let Some((_consul, _site, tricot, _client)) = serving("tricot=info").await else { return };
 
     assert_eq!(page(tricot.metrics, "/other").await.status, 404);
+    let paths = page(tricot.metrics, "/").await.text();
+    assert!(["/metrics", "/healthz", "/rules"].iter().all(|path| paths.contains(path)), "{paths}");
     assert_eq!(page(tricot.metrics, "/healthz").await.text(), "ok\n");
 }
 

@@ -158,6 +158,7 @@ fn a_check_reads_the_files_that_are_named() {
         ("TRICOT_CONFIG_DUMP", &dump),
     ];
     assert_eq!(check(&all), (Some(0), String::new()));
+    assert!(!dir.path().join("new").exists() && !dump.exists());
 }
 
 #[test]
@@ -389,6 +390,7 @@ async fn a_request_that_outlives_the_grace_is_cut() {
     assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
     let log = tricot.log().rest();
     let line = log.lines().find(|line| line.contains(r#""complete":false"#)).unwrap();
+    assert!(log.lines().last().unwrap().contains(r#""message":"stopped","cut":1"#), "{log}");
     assert!(line.contains(r#""status":499"#) && line.contains(r#""service":"web""#), "{line}");
 }
 
@@ -419,6 +421,7 @@ async fn without_work_it_ends_soon() {
 
     assert_eq!(tricot.exit(Duration::from_secs(10)).await.code(), Some(0));
     println!("it ended {:?} after the signal", began.elapsed());
+    assert!(tricot.log().rest().contains(r#""message":"stopped","cut":0"#));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     drop(idle);
 }

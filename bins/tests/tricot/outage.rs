@@ -163,7 +163,7 @@ async fn requests_go_on_while_consul_is_silent() {
 /// A token that may do nothing.
 async fn powerless(consul: &Consul) -> String {
     let made = consul.put("/v1/acl/token", r#"{"Description": "may do nothing"}"#).await;
-    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
     made["SecretID"].as_str().unwrap().to_owned()
 }
 

@@ -117,6 +117,24 @@ fn the_sample_of_settings_passes_a_check() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// The value of a setting of the job, in seconds.
+fn seconds(job: &str, name: &str) -> u32 {
+    let mut values = job.lines().filter_map(|line| line.trim().strip_prefix(name)?.split('"').nth(1));
+    values.next().and_then(|value| value.strip_suffix('s')?.parse().ok()).unwrap_or_else(|| panic!("{name}"))
+}
+
+#[test]
+fn the_job_gives_requests_their_grace_and_shows_metrics_to_no_stranger() {
+    let job = read("bins/packaging/tricot/tricot.nomad.hcl");
+
+    let (grace, kill) = (seconds(&job, "TRICOT_SHUTDOWN_GRACE"), seconds(&job, "kill_timeout"));
+    // Nomad's client allows 30 s unless told otherwise, and locks are given back after the grace.
+    assert!(grace + 5 <= kill && kill <= 30, "{grace} {kill}");
+    let setting = |name: &str| job.lines().find(|line| line.trim().starts_with(name)).unwrap();
+    assert!(setting("TRICOT_METRICS_BIND_ADDR").contains("${NOMAD_IP_metrics}"));
+    assert!(!setting("image ").contains(":latest"));
+}
+
 #[test]
 fn the_service_gets_no_capability_but_the_one_it_needs() {
     let unit = read("bins/packaging/tricot/tricot.service");
@@ -128,6 +146,10 @@ fn the_service_gets_no_capability_but_the_one_it_needs() {
     assert_eq!(of("CapabilityBoundingSet"), ["CAP_NET_BIND_SERVICE"]);
     assert_eq!(of("AmbientCapabilities"), ["CAP_NET_BIND_SERVICE"]);
     assert_eq!(of("Type"), ["notify"]);
+    // What is misused stays so; whatever else happens is tried for ever.
+    assert_eq!(of("RestartPreventExitStatus"), ["2"]);
+    assert_eq!(of("StartLimitIntervalSec"), ["0"]);
+    assert!(read("bins/packaging/tricot/tricot.env").contains("-p DynamicUser=yes"));
     for name in ["http", "https"] {
         let socket = read(&format!("bins/packaging/tricot/tricot-{name}.socket"));
         assert!(socket.contains(&format!("FileDescriptorName={name}\n")), "{name}");

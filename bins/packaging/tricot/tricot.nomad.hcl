@@ -5,9 +5,10 @@ job "tricot" {
   priority    = 90
 
   update {
-    # One node after the other: the others serve meanwhile.
-    max_parallel     = 1
-    min_healthy_time = "10s"
+    # One node after the other, with time for the one before to take its first connections: the others serve meanwhile.
+    # What else there is under `update` does nothing for jobs of type system.
+    max_parallel = 1
+    stagger      = "30s"
   }
 
   group "edge" {
@@ -18,13 +19,16 @@ job "tricot" {
     }
 
     task "tricot" {
-      driver       = "docker"
-      kill_signal  = "SIGTERM"
-      # Longer than TRICOT_SHUTDOWN_GRACE.
-      kill_timeout = "40s"
+      driver      = "docker"
+      kill_signal = "SIGTERM"
+      # Longer than TRICOT_SHUTDOWN_GRACE below, and not more than the client's max_kill_timeout, which is 30s unless its
+      # configuration says otherwise: Nomad shortens it to that without a word.
+      kill_timeout = "30s"
 
       config {
-        image           = "tricot:latest"
+        # As built by `bins/packaging/tricot/image 0.1.0`. A tag of its own for each build: Nomad pulls `latest` again and
+        # again, and a node cannot go back to the one before.
+        image           = "tricot:0.1.0"
         network_mode    = "host"
         readonly_rootfs = true
         cap_drop        = ["ALL"]
@@ -32,15 +36,27 @@ job "tricot" {
       }
 
       env {
-        TRICOT_LETSENCRYPT_EMAIL = "admin@example.com"
-        TRICOT_NODE_NAME         = "${attr.unique.hostname}"
-        TRICOT_CONSUL_HOST       = "http://127.0.0.1:8500"
-        TRICOT_HTTP_BIND_ADDR    = "[::]:80"
-        TRICOT_HTTPS_BIND_ADDR   = "[::]:443"
-        TRICOT_METRICS_BIND_ADDR = "[::]:9334"
+        TRICOT_LETSENCRYPT_EMAIL  = "admin@example.com"
+        TRICOT_NODE_NAME          = "${attr.unique.consul.name}"
+        TRICOT_CONSUL_HOST        = "http://127.0.0.1:8500"
+        TRICOT_HTTP_BIND_ADDR     = "[::]:80"
+        TRICOT_HTTPS_BIND_ADDR    = "[::]:443"
+        # Not [::]: the network of the public would read it, too.
+        TRICOT_METRICS_BIND_ADDR  = "${NOMAD_IP_metrics}:${NOMAD_PORT_metrics}"
+        TRICOT_SHUTDOWN_GRACE     = "25s"
         TRICOT_ENABLE_COMPRESSION = "true"
-        RUST_LOG                 = "tricot=info"
+        RUST_LOG                  = "tricot=info"
+        # With the template below:
+        #TRICOT_CONSUL_TOKEN_FILE = "${NOMAD_SECRETS_DIR}/consul-token"
       }
+
+      # Where Consul has ACLs. Not under `env`: whoever may read the job reads that. HUP has the file read again.
+      #template {
+      #  data          = "{{ with nomadVar \"nomad/jobs/tricot\" }}{{ .consul_token }}{{ end }}"
+      #  destination   = "${NOMAD_SECRETS_DIR}/consul-token"
+      #  change_mode   = "signal"
+      #  change_signal = "SIGHUP"
+      #}
 
       resources {
         cpu    = 500
@@ -51,7 +67,8 @@ job "tricot" {
         name = "tricot-metrics"
         port = "metrics"
 
-        # Turns red as soon as tricot drains, before it takes no more connections.
+        # Red from TERM on, and the ports for HTTP and HTTPS close at that same moment: what balances over nodes must try
+        # another one when a connection is refused.
         check {
           type     = "http"
           path     = "/healthz"

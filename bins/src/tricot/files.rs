@@ -71,7 +71,7 @@ pub(super) fn could_write(file: &Path) -> Result<(), String> {
     if file.is_dir() {
         return Err("it is a directory".into());
     }
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     could_write_in(dir)
 }
 

@@ -1,5 +1,7 @@
 //! What servers and orders report, as metrics.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -9,11 +11,15 @@ use meshlib::observe::Event;
 use meshlib::observe::Observer;
 use meshlib::observe::prometheus::Gauge;
 use meshlib::observe::prometheus::Registry;
+use meshlib::tls::acme::Manager;
+use meshlib::tls::acme::NameView;
+use tokio::sync::Notify;
 use tower::Layer;
 use tower::Service;
 use tower::layer::layer_fn;
 
 use super::metrics::Metrics;
+use super::outage;
 use super::policy;
 
 const HANDSHAKES: (&str, &str) = ("tricot_tls_handshakes_total", "TLS handshakes with clients.");
@@ -79,11 +85,34 @@ impl<S: Service<Conn>> Service<Conn> for Handshaken<S> {
 #[derive(Debug)]
 pub(super) struct Orders {
     registry: Registry,
+    unreachable: Arc<Notify>,
 }
 
 impl Orders {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        Self { registry: metrics.registry.clone() }
+        Self { registry: metrics.registry.clone(), unreachable: Arc::default() }
+    }
+
+    /// Told when the authority could not be reached.
+    pub(super) fn unreachable(&self) -> Arc<Notify> {
+        Arc::clone(&self.unreachable)
+    }
+}
+
+/// Says once which setting is to be looked at if the authority's directory is not trusted.
+pub(super) async fn tell_untrusted(manager: Manager, unreachable: Arc<Notify>, ca: Option<PathBuf>) {
+    loop {
+        unreachable.notified().await;
+        let is_untrusted =
+            |view: &NameView| view.error.as_ref().is_some_and(|error| outage::is_untrusted(error));
+        if manager.view().iter().any(is_untrusted) {
+            let trusted = match &ca {
+                Some(ca) => format!("TRICOT_ACME_CA_CERT is {}", ca.display()),
+                None => "TRICOT_ACME_CA_CERT is not set, so the authorities of the system are".into(),
+            };
+            tracing::warn!(target: "tricot", trusted, "the certificate of the ACME directory is not trusted");
+            return;
+        }
     }
 }
 
@@ -92,6 +121,9 @@ impl Observer for Orders {
         let Event::CertOrdered { result, .. } = event else { return };
         let result = result.map_or_else(|reason| reason, |_| "ok");
         let labels = [("result", result)];
+        if result == "unreachable" {
+            self.unreachable.notify_one();
+        }
         self.registry
             .counter("tricot_acme_orders_total", "Orders for certificates that have ended.", &labels)
             .inc();

@@ -38,13 +38,19 @@ impl Source {
                 let text = log::chain(error);
                 match error {
                     ConsulError::Denied { .. } => format!("{text} (see the token and its policy)"),
-                    _ if text.contains("UnknownIssuer") => format!("{text} ({variable} is {address}; {ca})"),
+                    _ if is_untrusted(&text) => format!("{text} ({variable} is {address}; {ca})"),
                     _ => format!("{text} ({variable} is {address})"),
                 }
             }
             other => format!("{other:?}"),
         }
     }
+}
+
+/// Whether an error says that a certificate is of nobody who is trusted. The second word is said where an authority has the
+/// name of one who is.
+pub(super) fn is_untrusted(error: &str) -> bool {
+    ["UnknownIssuer", "BadSignature"].iter().any(|word| error.contains(word))
 }
 
 #[cfg(test)]

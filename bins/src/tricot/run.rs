@@ -43,6 +43,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -66,6 +67,7 @@ use super::files;
 use super::group::Spreading;
 use super::metrics::Metrics;
 use super::mirror::Mirror;
+use super::observer;
 use super::observer::Listening;
 use super::observer::Orders;
 use super::on_demand;
@@ -158,6 +160,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         let (manager, draining) = (parts.manager.clone(), ordering.draining());
         async move { manager.run(draining).await }
     });
+    let (manager, unreachable) = (parts.manager.clone(), Arc::clone(&parts.unreachable));
+    tasks.spawn(observer::tell_untrusted(manager, unreachable, settings.acme.ca_cert.clone()));
     let admin_drain = Drain::new();
     if let Some(socket) = sockets.metrics {
         let server = admin_server(socket, &parts, &drain, admin_drain.clone())?;
@@ -211,6 +215,8 @@ struct Parts {
     metrics: Metrics,
     shown: Arc<Shown>,
     asking: Arc<ClientConfig>,
+    /// Told when the certificate authority could not be reached.
+    unreachable: Arc<Notify>,
     outbound: Arc<Outbound>,
     token: Option<Token>,
 }
@@ -233,7 +239,9 @@ impl Parts {
             tls::client_config(tls::provider(), RootCertStore::empty()).map(Arc::new)
         });
         let asking = asking.map_err(|error| error.to_string())?;
-        let manager = Manager::new(Arc::clone(&store), acme_options(settings, &asking, &metrics)?);
+        let orders = Orders::new(&metrics);
+        let unreachable = orders.unreachable();
+        let manager = Manager::new(Arc::clone(&store), acme_options(settings, &asking, orders)?);
         Ok(Self {
             manager: manager.map_err(|error| log::chain(&error))?,
             consul,
@@ -242,6 +250,7 @@ impl Parts {
             metrics,
             shown: Arc::default(),
             asking,
+            unreachable,
             outbound: Arc::new(Outbound::new()),
             token: settings.consul.token.clone(),
         })
@@ -527,7 +536,7 @@ fn consul(settings: &Settings) -> Result<Consul, String> {
 fn acme_options(
     settings: &Settings,
     asking: &Arc<ClientConfig>,
-    metrics: &Metrics,
+    orders: Orders,
 ) -> Result<AcmeOptions, String> {
     let acme = &settings.acme;
     let trust = match &acme.ca_cert {
@@ -546,7 +555,7 @@ fn acme_options(
         .with_preload(acme.warmup)
         .with_self_signed_name("tricot")
         .with_node(node)
-        .with_observer(Arc::new(Orders::new(metrics)));
+        .with_observer(Arc::new(orders));
     if let Some(email) = &acme.email {
         options = options.with_contact(&**email);
     }

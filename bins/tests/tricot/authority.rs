@@ -7,6 +7,7 @@ use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::Pebble;
 use meshlib::test_util::PebbleOptions;
+use meshlib::test_util::TestCa;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -99,6 +100,20 @@ async fn an_order_that_has_failed_is_tried_again_after_a_hup() {
     tricot.logs("HUP: a failed order is tried again").await;
     let client = cluster.client(&tricot).await;
     until("a page with a certificate", async || is_served(&client).await).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_trusted_is_said_with_the_variable() {
+    let Some(cluster) = Cluster::start(PebbleOptions::default()).await else { return };
+    let _site = site(&cluster.consul).await;
+    let other = cluster.consul.dir().join("other.pem");
+    std::fs::write(&other, TestCa::new().pem()).unwrap();
+    let other = other.to_str().unwrap();
+
+    let tricot = cluster.tricot(&[("TRICOT_ACME_CA_CERT", other)]).await;
+
+    tricot.logs("the certificate of the ACME directory is not trusted").await;
+    tricot.logs(&format!(r#""trusted":"TRICOT_ACME_CA_CERT is {other}""#)).await;
 }
 
 /// The variables that lead to an authority by another way.

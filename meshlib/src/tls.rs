@@ -572,6 +572,20 @@ pub fn server_config(
 /// # Errors
 ///
 /// If the provider lacks what these versions need, or there is no randomness to be had.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), meshlib::tls::TlsError> {
+/// use meshlib::tls::{self, CertResolver};
+///
+/// let certs = CertResolver::builder().build();
+/// let config = tls::http_server_config(tls::provider(), certs)?;
+/// assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+/// assert!(config.ticketer.enabled());
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(all(feature = "http", any(feature = "aws-lc-rs", feature = "ring")))]
 pub fn http_server_config(
     provider: Arc<CryptoProvider>,

@@ -123,6 +123,8 @@ impl PoolOptions {
     /// HTTP/1.1 has no pings. [`SocketOptions::user_timeout`](crate::connect::SocketOptions::user_timeout) has the kernel
     /// notice that nobody acknowledges what was sent, on connections of either version.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use std::time::Duration;
     /// use meshlib::http::{ClientLayer, PoolOptions};

@@ -14,8 +14,10 @@ use futures::stream::BoxStream;
 use meshlib::Drain;
 use meshlib::tls::acme::Manager;
 use meshlib_consul::Consul;
+use meshlib_consul::ConsulError;
 use meshlib_consul::Instance;
 use meshlib_consul::Services;
+use meshlib_consul::watch::Degraded;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -164,6 +166,8 @@ impl Discovery {
                      its policy needs service_prefix \"\" and node_prefix \"\" with the policy \"read\""
                 );
             }
+            // It is an error in the log already.
+            Some(_) if is_denied(services.degraded.as_ref()) => {}
             Some(reason) if !was_degraded => {
                 tracing::warn!(target: "tricot", reason, "Consul cannot be relied on; the rules stay as they are");
             }
@@ -202,6 +206,10 @@ impl Discovery {
             tracing::warn!(target: "tricot", path = %path.display(), %error, "cannot write the rules");
         }
     }
+}
+
+fn is_denied(degraded: Option<&Degraded>) -> bool {
+    matches!(degraded, Some(Degraded::Failing(ConsulError::Denied { .. })))
 }
 
 /// Logs the whole table the first time, and then what is different.
@@ -338,7 +346,7 @@ async fn ask_agent(consul: &Consul) -> Option<Arc<str>> {
     loop {
         match consul.agent().await {
             Ok(agent) => return Some(agent.node),
-            Err(meshlib_consul::ConsulError::Denied { .. }) => {
+            Err(ConsulError::Denied { .. }) => {
                 tracing::warn!(
                     target: "tricot",
                     "the name of this node is not set, and Consul does not let us ask for it; no instance counts as near"

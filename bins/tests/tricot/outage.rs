@@ -196,6 +196,22 @@ async fn a_token_that_loses_its_rights_takes_no_rule_away() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_known_is_said_once() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
+    let mut command = command(consul.addr());
+    let unknown = "00000000-0000-4000-8000-00000000dead";
+    let tricot = Tricot::spawn(command.env("TRICOT_CONSUL_TOKEN", unknown));
+
+    tricot.logs("consul denies what is watched").await;
+    until("the reason", async || {
+        page(tricot.metrics, "/rules").await.text().contains("ACL not found (see the token and its policy)")
+    })
+    .await;
+
+    assert_eq!(tricot.log().count("ACL not found"), 1);
+}
+
+#[tokio::test]
 async fn a_token_that_never_had_rights_makes_no_table() {
     let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
     let powerless = powerless(&consul).await;

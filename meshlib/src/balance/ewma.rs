@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What a replica that was never measured is expected to take while its first answers are waited for, in ms.
+/// What a replica that was tried and never measured is expected to take, in ms.
 const SEED_MS: f64 = 30.0;
 /// Times below this do not count as different, in ms.
 const FLOOR_MS: f64 = 1.0;
@@ -15,42 +15,48 @@ const GAIN: f64 = 0.1;
 
 /// The average in ms (an `f32`, upper half) and when it was last touched (ms, lower half), in one word.
 ///
-/// Zero: never measured.
+/// Zero: never tried. Negative: tried and never measured, [`SEED_MS`] stands for what it takes.
 #[derive(Debug, Default)]
 pub(super) struct Ewma(AtomicU64);
 
 impl Ewma {
+    /// Work begins. Until its answer is there the replica is as one that was measured, so that those which never answer are
+    /// not tried first again and again.
+    pub(super) fn begin(&self, now: impl FnOnce() -> u64) {
+        // Relaxed: as below.
+        if self.0.load(Ordering::Relaxed) == 0 {
+            let _ = self.0.compare_exchange(0, pack(-SEED_MS, now()), Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Takes a time in. A longer time than the average becomes the average, a shorter one moves it by a tenth.
     pub(super) fn record(&self, took: Duration, now: u64) {
         let took = took.as_secs_f64() * 1000.0;
         // Relaxed: the word is complete in itself. If another sample comes in between, both are averaged in turn.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let average = match unpack(word) {
-                None => took,
-                Some((average, at)) => {
+                Some((average, at)) if average > 0.0 => {
                     let decayed = decay(average, at, now);
                     if took > decayed { took } else { decayed + (took - decayed) * GAIN }
                 }
+                _ => took,
             };
             Some(pack(average, now))
         });
     }
 
-    /// How long it will take until work is done that is added to what is in flight, in ms. One that was never measured is
-    /// tried before all others, once: nothing would be known of it otherwise.
+    /// How long it will take until work is done that is added to what is in flight, in ms. One that was never tried comes
+    /// before all others: nothing would be known of it otherwise.
     pub(super) fn expected(&self, in_flight: u32, now: u64) -> f64 {
-        let answer = match unpack(self.0.load(Ordering::Relaxed)) {
-            None if in_flight == 0 => return 0.0,
-            None => SEED_MS,
-            Some((average, at)) => decay(average, at, now).max(FLOOR_MS),
-        };
-        answer * (f64::from(in_flight) + 1.0)
+        let Some((average, at)) = unpack(self.0.load(Ordering::Relaxed)) else { return 0.0 };
+        decay(average.abs(), at, now).max(FLOOR_MS) * (f64::from(in_flight) + 1.0)
     }
 
     /// The average without regard to its age.
     pub(super) fn measured(&self) -> Option<Duration> {
         unpack(self.0.load(Ordering::Relaxed))
-            .map(|(average, _)| Duration::from_secs_f64(average.max(0.0) / 1000.0))
+            .filter(|(average, _)| *average > 0.0)
+            .map(|(average, _)| Duration::from_secs_f64(average / 1000.0))
     }
 }
 
@@ -62,8 +68,9 @@ fn decay(average: f64, at: u32, now: u64) -> f64 {
 }
 
 fn pack(average: f64, now: u64) -> u64 {
-    // Never the word that stands for "never measured".
-    let bits = (average as f32).max(f32::MIN_POSITIVE).to_bits();
+    // Never the word that stands for "never tried".
+    let average = if average < 0.0 { average as f32 } else { (average as f32).max(f32::MIN_POSITIVE) };
+    let bits = average.to_bits();
     u64::from(bits) << 32 | u64::from(now as u32)
 }
 
@@ -88,8 +95,17 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_replica_is_tried_once_and_is_neither_fast_nor_slow_meanwhile() {
-        assert_eq!(Ewma::default().expected(0, 5), 0.0);
-        assert_eq!(Ewma::default().expected(1, 5), 2.0 * SEED_MS);
+    fn an_unknown_replica_comes_first_and_is_as_others_once_it_is_tried() {
+        let ewma = Ewma::default();
+        assert_eq!(ewma.expected(0, 5), 0.0);
+
+        ewma.begin(|| 5);
+        assert_eq!(ewma.expected(1, 5), 2.0 * SEED_MS);
+        assert_eq!(ewma.expected(0, 5), SEED_MS, "it has not answered");
+        assert!(ewma.expected(0, 30_005) < 2.0, "silence forgives");
+        assert_eq!(ewma.measured(), None);
+
+        ewma.record(Duration::from_millis(2), 5);
+        assert!((ewma.expected(0, 5) - 2.0).abs() < 0.1, "the first answer is all that is known");
     }
 }

@@ -243,6 +243,7 @@ impl Replica {
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
         self.stats.connecting.fetch_add(1, Ordering::Relaxed);
         self.stats.picked.fetch_add(1, Ordering::Relaxed);
+        self.stats.ewma.begin(|| self.stats.now());
         InFlight { stats: Arc::clone(&self.stats), connecting: true, took: None }
     }
 

@@ -497,8 +497,14 @@ impl Replay for Request<Body> {
 }
 
 /// What is kept of a request while it is tried: all of it.
-#[derive(Debug)]
 pub struct KeptRequest {
     request: Request<Body>,
     accepted: Option<Accepted>,
+}
+
+/// Without its fields, which may be secret.
+impl fmt::Debug for KeptRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptRequest").field("method", self.request.method()).finish_non_exhaustive()
+    }
 }

@@ -79,12 +79,15 @@ async fn what_is_due_is_written_back_before_it_is_ordered() {
     let leaf = node.proven(NAME, &rig.pebble.issuing_roots().await).await;
     node.stop().await;
     let before = rig.json("certs", NAME).await.unwrap();
+    let account = rig.json("acme", "account.json").await.unwrap();
     let (clock, store) = (Set::now(), Silent::new(&rig.store, Silence::Nothing));
     let manager = Manager::new(Arc::new(store), rig.options().with_clock(clock.clone())).unwrap();
     manager.want([NAME]).unwrap();
     let (running, draining) = (manager.clone(), Drain::new().draining());
     tokio::spawn(async move { running.run(draining).await });
     manager.certificates().issued(NAME).await;
+    // It orders nothing, and has read the account at its start all the same.
+    time::sleep(Duration::from_millis(200)).await;
 
     rig.pebble.kill();
     lose_all(&rig.store).await;
@@ -93,4 +96,5 @@ async fn what_is_due_is_written_back_before_it_is_ordered() {
 
     is_back(&rig, "certs", NAME).await;
     assert_eq!(rig.json("certs", NAME).await.unwrap(), before);
+    assert_eq!(rig.json("acme", "account.json").await.unwrap(), account);
 }

@@ -92,7 +92,14 @@ impl Shared {
     }
 
     pub(super) async fn stored_account(&self) -> Result<Option<Calls>, Failure> {
-        let Some(entry) = self.store.get(&self.layout.account(), Read::Latest).await? else {
+        let key = self.layout.account();
+        let mut entry = self.store.get(&key, Read::Latest).await?;
+        if entry.is_none() {
+            // Deleted by somebody, unless it was lost with all else and can be written back.
+            self.restore_if_allowed().await?;
+            entry = self.store.get(&key, Read::Latest).await?;
+        }
+        let Some(entry) = entry else {
             self.known.set_account(None);
             return Ok(None);
         };

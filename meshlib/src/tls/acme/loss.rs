@@ -53,10 +53,12 @@ impl Shared {
         if known.as_ref() == Some(&mark) {
             return Ok(());
         }
-        // Who has just started has nothing that this store ever had.
         if known.is_some() {
             tracing::warn!("the store has lost what it had; writing back what is in memory");
             self.write_back().await?;
+        } else {
+            // Who has just started has nothing that this store ever had, and may order nothing for weeks.
+            self.learn_account().await?;
         }
         // If anything has failed, the next look finds the mark that is not known again.
         *known = Some(mark);
@@ -95,6 +97,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Remembers the account of the store, if it has one and we know none: who orders nothing does not ask for it.
+    pub(super) async fn learn_account(&self) -> Result<(), StoreError> {
+        if self.known.account().is_some() {
+            return Ok(());
+        }
+        if let Some(entry) = self.store.get(&self.layout.account(), Read::Latest).await? {
+            self.known.set_account(Some(entry.value));
+        }
+        Ok(())
+    }
+
     /// The mark of the store, which gets one if it has none.
     async fn mark(&self) -> Result<Bytes, StoreError> {
         let key = self.layout.mark();
@@ -114,8 +127,14 @@ impl Shared {
         // First, because an order would register another one.
         let account = self.known.account().clone();
         if let Some(json) = account {
-            self.store.put(&self.layout.account(), json.clone(), When::Absent).await?;
-            self.keep_account_key(&json).await?;
+            let key = self.layout.account();
+            let is_written = self.store.put(&key, json.clone(), When::Absent).await?;
+            // Another node may have registered another one by now, whose key belongs there.
+            if is_written
+                || self.store.get(&key, Read::Latest).await?.is_some_and(|entry| entry.value == json)
+            {
+                self.keep_account_key(&json).await?;
+            }
         }
         let now = self.now();
         let written = AtomicUsize::new(0);

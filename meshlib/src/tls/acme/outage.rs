@@ -42,8 +42,12 @@ impl Outage {
 }
 
 impl Shared {
-    /// The store has failed. Until a look at it succeeds nothing more is asked of it for any name.
+    /// The store has failed. If it is out of reach nothing more is asked of it for any name until a look at it succeeds. One
+    /// that answers, and refuses, may do so for one name only.
     pub(super) fn store_fails(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Unreachable(_)) {
+            return;
+        }
         let failed = Failed { until: self.now() + FIRST_PAUSE, error: Chain(error).to_string().into() };
         self.outage.state.send_if_modified(|state| {
             let begins = state.is_none();
@@ -98,9 +102,10 @@ impl Shared {
         let mark = self.layout.mark();
         let look = time::timeout(LOOK_WITHIN, self.store.get(&mark, Read::Latest));
         match look.await {
-            Ok(answer) => answer?,
-            Err(late) => return Err(StoreError::Unreachable(late.into())),
-        };
-        self.restore_if_allowed().await
+            Ok(Err(error @ StoreError::Unreachable(_))) => Err(error),
+            Err(late) => Err(StoreError::Unreachable(late.into())),
+            // Whatever it says, it is back.
+            Ok(_) => self.restore_if_allowed().await,
+        }
     }
 }

@@ -320,9 +320,7 @@ impl Shared {
     /// The store has failed before an order for a name was placed.
     fn store_failed(&self, name: &str, error: &StoreError) -> Phase {
         tracing::debug!(name, error = %Chain(error), "the store failed");
-        if !matches!(error, StoreError::Unfit { .. }) {
-            self.store_fails(error);
-        }
+        self.store_fails(error);
         if matches!(error, StoreError::Unreachable(_)) {
             return Phase::Stalled;
         }

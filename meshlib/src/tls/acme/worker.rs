@@ -230,9 +230,7 @@ impl Shared {
             Ok(()) => Done::Swept(true),
             Err(error) => {
                 tracing::debug!(error = %Chain(&error), "cannot list the certificates");
-                if matches!(error, StoreError::Unreachable(_)) {
-                    self.store_fails(&error);
-                }
+                self.store_fails(&error);
                 Done::Swept(false)
             }
         }
@@ -240,6 +238,7 @@ impl Shared {
 
     pub(super) async fn try_sweep(&self) -> Result<(), StoreError> {
         self.restore_if_allowed().await?;
+        self.learn_account().await?;
         let (prefix, held) = (self.layout.certificates(), self.certs.all());
         let keys = self.store.keys(&prefix).await?;
         self.note_deleted(&held, &keys).await?;

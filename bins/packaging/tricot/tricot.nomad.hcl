@@ -21,7 +21,7 @@ job "tricot" {
     task "tricot" {
       driver      = "docker"
       kill_signal = "SIGTERM"
-      # Longer than TRICOT_SHUTDOWN_GRACE below, and not more than the client's max_kill_timeout, which is 30s unless its
+      # Longer than TRICOT_SHUTDOWN_GRACE below and the 6s that giving locks back may take, and not more than the client's max_kill_timeout, which is 30s unless its
       # configuration says otherwise: Nomad shortens it to that without a word.
       kill_timeout = "30s"
 
@@ -41,9 +41,10 @@ job "tricot" {
         TRICOT_CONSUL_HOST        = "http://127.0.0.1:8500"
         TRICOT_HTTP_BIND_ADDR     = "[::]:80"
         TRICOT_HTTPS_BIND_ADDR    = "[::]:443"
-        # Not [::]: the network of the public would read it, too.
+        # Not [::]: the network of the public would read it, too. If the node's default address is a public one, give the
+        # port above a host_network of the clients' configuration that is not.
         TRICOT_METRICS_BIND_ADDR  = "${NOMAD_IP_metrics}:${NOMAD_PORT_metrics}"
-        TRICOT_SHUTDOWN_GRACE     = "25s"
+        TRICOT_SHUTDOWN_GRACE     = "20s"
         TRICOT_ENABLE_COMPRESSION = "true"
         RUST_LOG                  = "tricot=info"
         # With the template below:

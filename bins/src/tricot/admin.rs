@@ -43,19 +43,19 @@ struct State {
     groups: Vec<Arc<Group>>,
     unused: Vec<Unused>,
     /// How many instances of each service are unused.
-    critical: Vec<(Arc<str>, usize)>,
+    unused_of: Vec<(Arc<str>, usize)>,
     made: Option<Instant>,
     degraded: Option<String>,
 }
 
 impl Shown {
-    /// Sets what pages show. `critical` says how many instances of each service are unused.
-    pub(super) fn set(&self, builder: &Builder, critical: Vec<(Arc<str>, usize)>) {
+    /// Sets what pages show. `unused_of` says how many instances of each service are unused.
+    pub(super) fn set(&self, builder: &Builder, unused_of: Vec<(Arc<str>, usize)>) {
         let mut state = self.lock();
         state.lines = builder.lines();
         state.groups = builder.groups().cloned().collect();
         state.unused = builder.unused();
-        state.critical = critical;
+        state.unused_of = unused_of;
         state.made = Some(Instant::now());
     }
 
@@ -214,8 +214,8 @@ fn refresh(metrics: &Metrics, consul: &Consul, manager: &Manager, shown: &Shown)
 /// How many instances of each service are under rules, by how they do.
 fn backends(shown: &Shown) -> BTreeMap<(Arc<str>, &'static str), i64> {
     let mut states = BTreeMap::new();
-    let critical = shown.lock().critical.clone();
-    for (service, unused) in critical {
+    let unused_of = shown.lock().unused_of.clone();
+    for (service, unused) in unused_of {
         for state in ["usable", "ejected", "draining"] {
             states.insert((Arc::clone(&service), state), 0);
         }

@@ -352,8 +352,8 @@ A variable that begins with TRICOT_ and is none of these is warned of, and refus
 
 Signals:
   TERM, INT  stop accepting, let requests end within --shutdown-grace, exit 0; a second one exits at once with 1
-  HUP        read the file with the token for Consul again, and try orders for certificates that have failed at once;
-             certificates and keys for Consul are followed without it
+  HUP        read the file with the token for Consul again; certificates and keys for Consul are followed without it
+  USR1       try orders for certificates that have failed again at once
 
 Environment:
   RUST_LOG   what to log to stdout, such as tricot=debug or trace [default: tricot=info]

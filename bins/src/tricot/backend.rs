@@ -48,7 +48,7 @@ impl Known {
             Status::Warning if self.instance.weight().is_none() => {
                 "a check warns, and its weight for that is 0"
             }
-            _ => "its address is a name that is not found",
+            _ => "its address is a name that is not found yet",
         }
     }
 

@@ -164,7 +164,7 @@ impl Requests {
             ("code", status.as_str()),
             ("method", method),
         ];
-        let counter = self.registry.counter("tricot_requests_total", "Requests answered.", &labels);
+        let counter = self.registry.counter("tricot_requests_total", "Requests that have ended.", &labels);
         counter.inc();
         counters.push(((method, status), counter));
     }

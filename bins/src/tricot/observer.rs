@@ -103,8 +103,11 @@ impl Orders {
 pub(super) async fn tell_untrusted(manager: Manager, unreachable: Arc<Notify>, ca: Option<PathBuf>) {
     loop {
         unreachable.notified().await;
-        let is_untrusted =
-            |view: &NameView| view.error.as_ref().is_some_and(|error| outage::is_untrusted(error));
+        // What the store says, for which names may wait meanwhile, is about Consul.
+        let of_authority = |error: &&Arc<str>| !error.starts_with("the store ");
+        let is_untrusted = |view: &NameView| {
+            view.error.as_ref().filter(of_authority).is_some_and(|error| outage::is_untrusted(error))
+        };
         if manager.view().iter().any(is_untrusted) {
             let trusted = match &ca {
                 Some(ca) => format!("TRICOT_ACME_CA_CERT is {}", ca.display()),

@@ -15,7 +15,7 @@ use crate::log::LogOutput;
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
-/// Outages of Consul, which are lines of ours.
+/// Outages of Consul: ours are the lines about the services, and what waits for the store has its own.
 const RETOLD: &[&str] = &["meshlib_consul::leader"];
 
 /// Runs the program with the arguments and variables of the process.

@@ -173,8 +173,9 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let result = until_ended(running, &drain, settings.shutdown_grace, &mut signals, &parts).await?;
     let last_work = async {
         watching.shutdown().await;
-        // Whatever it is, it is not worth waiting for much longer.
-        if time::timeout(LAST_WORK, ordering.finish(LAST_WORK)).await.is_err() {
+        // Whatever it is, it is not worth waiting for much longer once it was told to give up.
+        let most = LAST_WORK + Duration::from_secs(1);
+        if time::timeout(most, ordering.finish(LAST_WORK)).await.is_err() {
             tracing::debug!(target: "tricot", "orders for certificates were given up");
         }
         admin_drain.finish(Duration::from_millis(200)).await;
@@ -219,6 +220,8 @@ struct Parts {
     unreachable: Arc<Notify>,
     outbound: Arc<Outbound>,
     token: Option<Token>,
+    /// Held while failed orders are tried again.
+    retrying: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Parts {
@@ -253,6 +256,7 @@ impl Parts {
             unreachable,
             outbound: Arc::new(Outbound::new()),
             token: settings.consul.token.clone(),
+            retrying: Arc::default(),
         })
     }
 
@@ -362,17 +366,23 @@ impl Parts {
 
     /// Has orders that have failed tried at once, whatever was wrong with them.
     fn retry(&self) {
-        let manager = self.manager.clone();
+        let (manager, retrying) = (self.manager.clone(), Arc::clone(&self.retrying));
+        // Ends with the names, or with a store that fails.
         tokio::spawn(async move {
+            let Ok(_alone) = retrying.try_lock() else { return };
+            let mut names = 0;
             for failed in manager.view().into_iter().filter(|view| view.retry_after.is_some()) {
                 let name = &*failed.name;
-                match manager.retry(name).await {
-                    Ok(()) => tracing::info!(target: "tricot", name, "HUP: a failed order is tried again"),
-                    Err(error) => {
-                        let error = log::chain(&error);
-                        tracing::error!(target: "tricot", name, error, "HUP: the pause after a failed order stays");
-                    }
+                if let Err(error) = manager.retry(name).await {
+                    let error = log::chain(&error);
+                    tracing::error!(target: "tricot", name, error, "USR1: the pauses after failed orders stay");
+                    return;
                 }
+                names += 1;
+                tracing::info!(target: "tricot", name, "USR1: a failed order is tried again");
+            }
+            if names == 0 {
+                tracing::info!(target: "tricot", "USR1: no order has failed");
             }
         });
     }
@@ -446,10 +456,16 @@ async fn until_ended(
                 }
             },
             signal = signals.next() => {
-                let Some(signal) = signal else {
-                    parts.reload();
-                    parts.retry();
-                    continue;
+                let signal = match signal {
+                    Asked::End(signal) => signal,
+                    Asked::Reload => {
+                        parts.reload();
+                        continue;
+                    }
+                    Asked::Retry => {
+                        parts.retry();
+                        continue;
+                    }
                 };
                 if drain.is_started() {
                     return Err(at_once(signal));
@@ -482,6 +498,17 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// To end, by this signal.
+    End(&'static str),
+    /// To read again what is not followed by itself.
+    Reload,
+    /// To try again what has failed. Apart from the other, which may happen by a clock and must not end a pause.
+    Retry,
 }
 
 impl Signals {
@@ -490,22 +517,24 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
-    /// The next signal: one that ends the program, or nothing for HUP.
-    async fn next(&mut self) -> Option<&'static str> {
+    /// What the next signal asks for.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => Some("TERM"),
-            _ = self.interrupt.recv() => Some("INT"),
-            _ = self.hang_up.recv() => None,
+            _ = self.terminate.recv() => Asked::End("TERM"),
+            _ = self.interrupt.recv() => Asked::End("INT"),
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::Retry,
         }
     }
 
     /// The next signal that ends the program.
     async fn end(&mut self) -> &'static str {
         loop {
-            if let Some(signal) = self.next().await {
+            if let Asked::End(signal) = self.next().await {
                 return signal;
             }
         }

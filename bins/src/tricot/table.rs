@@ -333,7 +333,15 @@ impl Builder {
         hosts.map(|(key, _)| key.0.clone()).chain(redirects.map(|host| host.as_str().to_owned())).collect()
     }
 
-    /// Says which hosts no public authority gives a certificate for, once each.
+    /// Whether this was not told yet, as far as is remembered.
+    fn is_new(&mut self, told: String) -> bool {
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+        self.told.insert(told)
+    }
+
+    /// Says which hosts no certificate is ordered for, once each.
     fn tell_private_hosts(&mut self) {
         let of_groups = self.groups.values().filter_map(|slot| match &slot.pattern {
             HostPattern::Exact(host) => Some(host),
@@ -342,11 +350,11 @@ impl Builder {
         let all = of_groups.chain(self.redirects.iter().map(|redirect| &redirect.from_host));
         let hosts: BTreeSet<_> = all.filter(|host| !host.is_public_name()).map(ToString::to_string).collect();
         for host in hosts {
-            if self.told.insert(format!("host {host}")) {
+            if self.is_new(format!("host {host}")) {
                 tracing::info!(
                     target: "tricot",
                     host,
-                    "no authority gives a certificate for such a host; its clients see a self-signed one"
+                    "no certificate is ordered for such a host; its clients see a self-signed one"
                 );
             }
         }
@@ -377,10 +385,7 @@ impl Builder {
         let known = Known::new(Arc::clone(instance), &self.metrics);
         for problem in &known.registration.problems {
             let told = format!("{}: {problem}", instance.service);
-            if self.told.len() >= MAX_TOLD {
-                self.told.clear();
-            }
-            if self.told.insert(told) {
+            if self.is_new(told) {
                 tracing::warn!(
                     target: "tricot",
                     service = %instance.service,

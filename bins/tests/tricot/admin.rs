@@ -205,7 +205,7 @@ async fn instances_that_are_not_used_are_shown_with_the_reason() {
     let unused = unused().await;
     assert_eq!((&unused[0]["id"], &unused[0]["why"]), (&"ill".into(), &"a check is critical".into()));
     assert_eq!((&unused[1]["id"], &unused[1]["addr"]), (&"lost".into(), &"no-such-host.invalid:9".into()));
-    assert_eq!(unused[1]["why"], "its address is a name that is not found");
+    assert_eq!(unused[1]["why"], "its address is a name that is not found yet");
     let rules = page(tricot.metrics, "/rules").await.text();
     assert!(rules.contains("critical, not used: a check is critical)"), "{rules}");
 }

@@ -135,8 +135,9 @@ impl Conn {
 
     /// Sends a request as it is.
     pub(crate) async fn send(&mut self, request: &str) -> io::Result<Answer> {
-        self.write(request).await?;
-        self.answer(!request.starts_with("HEAD")).await
+        // Who answers before all of it has been read may close the connection under the rest.
+        let written = self.write(request).await;
+        self.answer(!request.starts_with("HEAD")).await.map_err(|error| written.err().unwrap_or(error))
     }
 
     /// Writes text.

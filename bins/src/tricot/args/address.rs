@@ -20,8 +20,12 @@ pub(super) fn from_args(
         return values::consul(USUAL).map(|address| (address, OWN));
     };
     let text = text.to_string_lossy();
-    let is_tls = set("CONSUL_HTTP_SSL").is_some_and(|ssl| values::switch(&ssl.to_string_lossy()) == Ok(true));
+    let ssl = set("CONSUL_HTTP_SSL").map(|ssl| values::switch(&ssl.to_string_lossy()));
+    let ssl = ssl.transpose().map_err(|why| format!("CONSUL_HTTP_SSL: {why}"))?;
+    let is_tls = ssl == Some(true);
     let text = match text.trim() {
+        // As with Consul's own tools: what is to be secret does not go out in plaintext.
+        text if is_tls && text.starts_with("http://") => text.replacen("http", "https", 1),
         text if text.contains("://") => text.to_owned(),
         text if is_tls => format!("https://{text}"),
         text => format!("http://{text}"),

@@ -445,6 +445,7 @@ fn the_address_of_consul_s_own_tools_is_the_default() {
     for (variables, expected) in [
         (&[("CONSUL_HTTP_ADDR", "10.0.0.1:8500")][..], "http://10.0.0.1:8500"),
         (&[("CONSUL_HTTP_ADDR", "c:8501"), ("CONSUL_HTTP_SSL", "true")], "https://c:8501"),
+        (&[("CONSUL_HTTP_ADDR", "http://c:8501"), ("CONSUL_HTTP_SSL", "1")], "https://c:8501"),
         (&[("CONSUL_HTTP_ADDR", "c:8500"), ("CONSUL_HTTP_SSL", "false")], "http://c:8500"),
         (&[("CONSUL_HTTP_ADDR", "https://c:8501/")], "https://c:8501"),
         (&[("CONSUL_HTTP_ADDR", "unix:///run/consul.sock")], "unix:///run/consul.sock"),
@@ -456,6 +457,8 @@ fn the_address_of_consul_s_own_tools_is_the_default() {
     for empty in [&[][..], &[("CONSUL_HTTP_ADDR", "")]] {
         assert_eq!(address(&[], empty).unwrap(), ("http://127.0.0.1:8500".into(), "TRICOT_CONSUL_HOST"));
     }
+    let unclear = [("CONSUL_HTTP_ADDR", "c:1"), ("CONSUL_HTTP_SSL", "perhaps")];
+    assert!(address(&[], &unclear).unwrap_err().to_string().contains("CONSUL_HTTP_SSL"));
     for wrong in ["http://c/v1", "http://u:hunter2@c"] {
         let error = address(&[], &[("CONSUL_HTTP_ADDR", wrong)]).unwrap_err();
         assert!(error.to_string().contains("CONSUL_HTTP_ADDR"), "{error}");

@@ -45,17 +45,13 @@
 //! ```
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::rustls::AlertDescription;
 use ::rustls::ClientConfig;
-use ::rustls::RootCertStore;
 use ::rustls::ServerConfig;
-use ::rustls::crypto::CryptoProvider;
 use ::rustls::pki_types::ServerName;
-use ::rustls::server::ResolvesServerCert;
 use futures::future::BoxFuture;
 use tower::Layer;
 
@@ -67,7 +63,9 @@ mod accept;
 #[cfg(feature = "acme")]
 pub mod acme;
 mod certs;
+mod config;
 mod connect;
+mod error;
 mod fallback;
 pub mod identity;
 pub mod pem;
@@ -76,6 +74,17 @@ mod reload;
 pub use ::rustls;
 pub use certs::CertResolver;
 pub use certs::CertResolverBuilder;
+pub use config::client_config;
+#[cfg(all(feature = "http", any(feature = "aws-lc-rs", feature = "ring")))]
+pub use config::http_server_config;
+#[cfg(feature = "native-roots")]
+pub use config::native_roots;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use config::provider;
+pub use config::server_config;
+#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
+pub use config::tickets;
+pub use error::TlsError;
 pub use reload::Reloading;
 
 /// Decides how connections are encrypted.
@@ -375,237 +384,4 @@ impl<S> Tls<S> {
     pub(crate) fn policy(&self) -> &dyn TlsPolicy {
         &*self.layer.policy
     }
-}
-
-/// Why no encrypted connection came about.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// The peer does not speak TLS.
-    #[error("the peer does not speak TLS")]
-    NotTls,
-    /// The peer closed the connection in the middle of the handshake.
-    #[error("the peer closed the connection")]
-    Closed,
-    /// The peer said why it will not go on.
-    #[error("the peer sent the alert {0:?}")]
-    Alert(AlertDescription),
-    /// We said why we will not go on.
-    #[error("refused with the alert {0:?}")]
-    Rejected(AlertDescription),
-    /// The peer's certificate cannot be believed.
-    ///
-    /// A certificate that is its own issuer's and may issue others, which is what `openssl req -x509` makes, is no server's
-    /// even where it is [trusted](pem::authorities): [pin](identity::Pinned) it, or let it issue another one.
-    #[error("the peer's certificate is not acceptable: {}", reason(.0))]
-    Certificate(::rustls::CertificateError),
-    /// The handshake took too long.
-    #[error("the handshake took longer than {0:?}")]
-    Timeout(Duration),
-    /// The protocol was broken, or the two sides have nothing in common.
-    #[error(transparent)]
-    Protocol(::rustls::Error),
-    /// The connection broke.
-    #[error(transparent)]
-    Io(io::Error),
-    /// A name that no certificate can carry.
-    #[error("{name:?} is neither a host name nor an address")]
-    Name {
-        /// The name.
-        name: String,
-    },
-    /// The operating system's certificate authorities cannot be read.
-    #[error("the system has no usable certificate authority")]
-    NoRoots,
-}
-
-impl TlsError {
-    /// The kind of failure in one word, for metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NotTls => "not_tls",
-            Self::Closed => "peer_closed",
-            Self::Alert(_) | Self::Rejected(_) => "alert",
-            Self::Certificate(error) => match error {
-                ::rustls::CertificateError::Expired | ::rustls::CertificateError::ExpiredContext { .. } => {
-                    "cert_expired"
-                }
-                ::rustls::CertificateError::NotValidForName
-                | ::rustls::CertificateError::NotValidForNameContext { .. } => "cert_name",
-                _ => "cert_untrusted",
-            },
-            Self::Timeout(_) => "timeout",
-            Self::Protocol(_) | Self::Name { .. } | Self::NoRoots => "protocol",
-            Self::Io(_) => "io",
-        }
-    }
-}
-
-impl From<::rustls::Error> for TlsError {
-    fn from(error: ::rustls::Error) -> Self {
-        use ::rustls::InvalidMessage;
-
-        match error {
-            ::rustls::Error::AlertReceived(alert) => Self::Alert(alert),
-            ::rustls::Error::InvalidCertificate(error) => Self::Certificate(error),
-            ::rustls::Error::InvalidMessage(
-                InvalidMessage::InvalidContentType
-                | InvalidMessage::UnknownProtocolVersion
-                | InvalidMessage::MessageTooLarge
-                | InvalidMessage::InvalidEmptyPayload,
-            ) => Self::NotTls,
-            error => Self::Protocol(error),
-        }
-    }
-}
-
-impl From<io::Error> for TlsError {
-    /// Finds the protocol's error inside what a TLS stream reports.
-    fn from(error: io::Error) -> Self {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<::rustls::Error>()) {
-            Some(inner) => inner.clone().into(),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
-            None => Self::Io(error),
-        }
-    }
-}
-
-/// What is wrong with a certificate, and what to do about it where rustls says no more than a name.
-fn reason(error: &::rustls::CertificateError) -> String {
-    match error {
-        // The verifier's own type cannot be named without depending on its crate.
-        ::rustls::CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
-            "it is an authority's own, which identifies no server (CaUsedAsEndEntity): \
-             pin it, or let the authority issue one for the server"
-                .to_owned()
-        }
-        error => error.to_string(),
-    }
-}
-
-/// The crypto provider of the features: aws-lc-rs if both are on.
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub fn provider() -> Arc<CryptoProvider> {
-    #[cfg(feature = "aws-lc-rs")]
-    return Arc::new(::rustls::crypto::aws_lc_rs::default_provider());
-    #[cfg(not(feature = "aws-lc-rs"))]
-    return Arc::new(::rustls::crypto::ring::default_provider());
-}
-
-/// The operating system's certificate authorities.
-///
-/// # Errors
-///
-/// If there is none that can be used.
-#[cfg(feature = "native-roots")]
-pub fn native_roots() -> Result<RootCertStore, TlsError> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "cannot read a certificate authority of the system");
-    }
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 { Err(TlsError::NoRoots) } else { Ok(roots) }
-}
-
-/// A client's configuration: TLS 1.2 and 1.3, trust in `roots`, no certificate of its own, sessions are resumed.
-///
-/// # Examples
-///
-/// With a certificate, for servers that ask their clients for one:
-///
-/// ```no_run
-/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use meshlib::tls::rustls::sign::SingleCertAndKey;
-/// use meshlib::tls::{self, ClientTls, pem};
-///
-/// let provider = tls::provider();
-/// let mut config = tls::client_config(provider.clone(), pem::authorities(["ca.pem"])?)?;
-/// let own = pem::certified_key(&provider, ["client.pem"], "client-key.pem")?;
-/// config.client_auth_cert_resolver = std::sync::Arc::new(SingleCertAndKey::from((*own).clone()));
-/// let tls = ClientTls::new(config.into(), "www.example.com".try_into()?);
-/// # let _ = tls;
-/// # Ok(())
-/// # }
-/// ```
-///
-/// [`Reloading`] follows its files.
-///
-/// # Errors
-///
-/// If the provider lacks what these versions need.
-pub fn client_config(provider: Arc<CryptoProvider>, roots: RootCertStore) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// A server's configuration: TLS 1.2 and 1.3, certificates from `certs`, no client certificates; sessions are resumed.
-///
-/// A ticket opens with any configuration that has the same `ticketer` (see [`tickets`]); give it to configurations that
-/// are rebuilt when a certificate changes. With `None` the configuration keeps sessions in its own memory, the latest 256
-/// of them, of which a handshake of TLS 1.3 makes two. Another configuration, worker or restart does not know them, and
-/// clients that come to it shake hands in full: enough for tests and for servers with few clients.
-///
-/// It offers no application protocol: `http_server_config` does (feature `http`), or set `alpn_protocols`.
-///
-/// # Errors
-///
-/// If the provider lacks what these versions need.
-pub fn server_config(
-    provider: Arc<CryptoProvider>,
-    certs: Arc<dyn ResolvesServerCert>,
-    ticketer: Option<Arc<dyn ::rustls::server::ProducesTickets>>,
-) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(certs);
-    if let Some(ticketer) = ticketer {
-        config.ticketer = ticketer;
-        // Tickets make the memory of sessions superfluous.
-        config.session_storage = Arc::new(::rustls::server::NoServerSessionStorage {});
-    }
-    Ok(config)
-}
-
-/// A server's configuration for [`HttpServer`](crate::http::HttpServer): [`server_config`] with [`tickets`] of its own, which
-/// offers HTTP/2 and HTTP/1.1.
-///
-/// # Errors
-///
-/// If the provider lacks what these versions need, or there is no randomness to be had.
-///
-/// # Examples
-///
-/// ```
-/// # fn main() -> Result<(), meshlib::tls::TlsError> {
-/// use meshlib::tls::{self, CertResolver};
-///
-/// let certs = CertResolver::builder().build();
-/// let config = tls::http_server_config(tls::provider(), certs)?;
-/// assert_eq!(config.alpn_protocols, [&b"h2"[..], b"http/1.1"]);
-/// assert!(config.ticketer.enabled());
-/// # Ok(())
-/// # }
-/// ```
-#[cfg(all(feature = "http", any(feature = "aws-lc-rs", feature = "ring")))]
-pub fn http_server_config(
-    provider: Arc<CryptoProvider>,
-    certs: Arc<dyn ResolvesServerCert>,
-) -> Result<ServerConfig, TlsError> {
-    let mut config = server_config(provider, certs, Some(tickets()?))?;
-    config.alpn_protocols = crate::http::ALPN.map(Vec::from).into();
-    Ok(config)
-}
-
-/// Keys for session tickets, changed every six hours.
-///
-/// # Errors
-///
-/// If there is no randomness to be had.
-#[cfg(any(feature = "aws-lc-rs", feature = "ring"))]
-pub fn tickets() -> Result<Arc<dyn ::rustls::server::ProducesTickets>, TlsError> {
-    #[cfg(feature = "aws-lc-rs")]
-    let ticketer = ::rustls::crypto::aws_lc_rs::Ticketer::new()?;
-    #[cfg(not(feature = "aws-lc-rs"))]
-    let ticketer = ::rustls::crypto::ring::Ticketer::new()?;
-    Ok(ticketer)
 }

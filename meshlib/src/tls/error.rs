@@ -1,0 +1,111 @@
+//! Why a handshake came to nothing.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+use rustls::CertificateError;
+use rustls::InvalidMessage;
+
+/// Why no encrypted connection came about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The peer does not speak TLS.
+    #[error("the peer does not speak TLS")]
+    NotTls,
+    /// The peer closed the connection in the middle of the handshake.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer said why it will not go on.
+    #[error("the peer sent the alert {0:?}")]
+    Alert(AlertDescription),
+    /// We said why we will not go on.
+    #[error("refused with the alert {0:?}")]
+    Rejected(AlertDescription),
+    /// The peer's certificate cannot be believed.
+    ///
+    /// A certificate that is its own issuer's and may issue others, which is what `openssl req -x509` makes, is no server's
+    /// even where it is [trusted](super::pem::authorities): [pin](super::identity::Pinned) it, or let it issue another one.
+    #[error("the peer's certificate is not acceptable: {}", reason(.0))]
+    Certificate(CertificateError),
+    /// The handshake took too long.
+    #[error("the handshake took longer than {0:?}")]
+    Timeout(Duration),
+    /// The protocol was broken, or the two sides have nothing in common.
+    #[error(transparent)]
+    Protocol(rustls::Error),
+    /// The connection broke.
+    #[error(transparent)]
+    Io(io::Error),
+    /// A name that no certificate can carry.
+    #[error("{name:?} is neither a host name nor an address")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The operating system's certificate authorities cannot be read.
+    #[error("the system has no usable certificate authority")]
+    NoRoots,
+}
+
+impl TlsError {
+    /// The kind of failure in one word, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotTls => "not_tls",
+            Self::Closed => "peer_closed",
+            Self::Alert(_) | Self::Rejected(_) => "alert",
+            Self::Certificate(error) => match error {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "cert_expired",
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "cert_name"
+                }
+                _ => "cert_untrusted",
+            },
+            Self::Timeout(_) => "timeout",
+            Self::Protocol(_) | Self::Name { .. } | Self::NoRoots => "protocol",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        match error {
+            rustls::Error::AlertReceived(alert) => Self::Alert(alert),
+            rustls::Error::InvalidCertificate(error) => Self::Certificate(error),
+            rustls::Error::InvalidMessage(
+                InvalidMessage::InvalidContentType
+                | InvalidMessage::UnknownProtocolVersion
+                | InvalidMessage::MessageTooLarge
+                | InvalidMessage::InvalidEmptyPayload,
+            ) => Self::NotTls,
+            error => Self::Protocol(error),
+        }
+    }
+}
+
+impl From<io::Error> for TlsError {
+    /// Finds the protocol's error inside what a TLS stream reports.
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(inner) => inner.clone().into(),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
+            None => Self::Io(error),
+        }
+    }
+}
+
+/// What is wrong with a certificate, and what to do about it where rustls says no more than a name.
+fn reason(error: &CertificateError) -> String {
+    match error {
+        // The verifier's own type cannot be named without depending on its crate.
+        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+            "it is an authority's own, which identifies no server (CaUsedAsEndEntity): \
+             pin it, or let the authority issue one for the server"
+                .to_owned()
+        }
+        error => error.to_string(),
+    }
+}

@@ -1,7 +1,6 @@
 //! What a proxy changes in the heads of requests and answers.
 
 use std::fmt;
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,23 +17,30 @@ use http::Response;
 use http::StatusCode;
 use http::Version;
 use http::header;
-use http::uri::Authority;
-use hyper::ext::Protocol;
 use pin_project::pin_project;
 use tower::Layer;
 use tower::Service;
 
+use self::check::check_framing;
+use self::check::check_target;
+use self::check::host;
+use self::check::last_hop;
+use self::check::one_length;
+pub use self::forwarded::Forwarded;
+use self::forwarded::Trusts;
 use super::Accepted;
 use super::Body;
-use super::HttpError;
 use crate::error::Error;
+
+mod check;
+mod forwarded;
 
 /// Makes requests and answers fit to be passed on.
 ///
 /// A request:
 ///
 /// - must have exactly one host and exactly one way to tell where its body ends, or it is refused as
-///   [malformed](HttpError::Malformed), like one that asks for a tunnel (`CONNECT`) to a place of its own choice;
+///   [malformed](super::HttpError::Malformed), like one that asks for a tunnel (`CONNECT`) to a place of its own choice;
 /// - loses what concerns its connection only: `Connection` and what that names, `Keep-Alive`, `Proxy-*`, `TE` other than
 ///   `trailers`, `Transfer-Encoding`; and `Upgrade`, unless it asks for one to something else than HTTP
 ///   ([`UpgradeLayer`](super::UpgradeLayer) grants it);
@@ -49,24 +55,6 @@ pub struct HeadersLayer {
     forwarded: Forwarded,
     trusts: Option<Arc<Trusts>>,
     via: Option<Via>,
-}
-
-type Trusts = dyn Fn(IpAddr) -> bool + Send + Sync;
-
-/// How an endpoint learns who sent a request.
-///
-/// What a client says about itself in these fields is dropped, unless the client is [trusted](HeadersLayer::trusting);
-/// then its `X-Forwarded-For` and `Forwarded` are extended and the others are left as they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Forwarded {
-    /// Not at all. What is there goes through as it is.
-    Untouched,
-    /// By `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Real-IP`.
-    #[default]
-    X,
-    /// By these, `X-Forwarded-Port`, and `Forwarded` of RFC 7239.
-    Rfc7239,
 }
 
 /// The field for each version that a message may have come in.
@@ -146,7 +134,8 @@ impl HeadersLayer {
             join_cookies(headers);
         }
         if self.forwarded != Forwarded::Untouched {
-            self.tell(headers, &fields, host.as_ref(), accepted.as_ref());
+            let trusts = self.trusts.as_deref();
+            self.forwarded.tell(headers, fields.forwarded, trusts, host.as_ref(), accepted.as_ref());
         }
         if let Some(via) = &self.via {
             headers.append(header::VIA, via.of(version));
@@ -175,52 +164,6 @@ impl HeadersLayer {
         if let Some(via) = &self.via {
             let field = via.of(answer.version());
             answer.headers_mut().append(header::VIA, field);
-        }
-    }
-
-    /// Says who sent the request.
-    fn tell(
-        &self,
-        headers: &mut HeaderMap,
-        fields: &Fields,
-        host: Option<&HeaderValue>,
-        accepted: Option<&Accepted>,
-    ) {
-        let session = accepted.map(Accepted::session);
-        let peer = session.and_then(|session| session.peer).map(|peer| peer.ip().to_canonical());
-        let trusted = fields.forwarded
-            && peer.is_some_and(|peer| self.trusts.as_ref().is_some_and(|trusts| trusts(peer)));
-        if fields.forwarded && !trusted {
-            for name in
-                [&X_FORWARDED_FOR, &X_FORWARDED_PROTO, &X_FORWARDED_HOST, &X_FORWARDED_PORT, &X_REAL_IP]
-            {
-                headers.remove(name);
-            }
-            headers.remove(header::FORWARDED);
-        }
-        // At once instead of one by one.
-        headers.reserve(TOLD);
-        let proto = if session.is_some_and(|session| session.tls.is_some()) { "https" } else { "http" };
-        let proto = HeaderValue::from_static(proto);
-        if let Some(peer) = peer
-            && let Some(text) = accepted.and_then(Accepted::peer)
-        {
-            if self.forwarded == Forwarded::Rfc7239
-                && let Ok(member) = HeaderValue::try_from(forwarded(peer, &proto, host))
-            {
-                append_to_list(headers, &header::FORWARDED, member);
-            }
-            headers.entry(&X_REAL_IP).or_insert_with(|| text.clone());
-            append_to_list(headers, &X_FORWARDED_FOR, text.clone());
-        }
-        if self.forwarded == Forwarded::Rfc7239
-            && let Some(port) = session.and_then(|session| session.local)
-        {
-            headers.entry(&X_FORWARDED_PORT).or_insert_with(|| port.port().into());
-        }
-        headers.entry(&X_FORWARDED_PROTO).or_insert(proto);
-        if let Some(host) = host {
-            headers.entry(&X_FORWARDED_HOST).or_insert_with(|| host.clone());
         }
     }
 }
@@ -269,13 +212,6 @@ impl Fields {
     }
 }
 
-/// Most fields that are added.
-const TOLD: usize = 6;
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -369,152 +305,6 @@ where
     }
 }
 
-fn malformed(why: &'static str) -> Error {
-    Error::Http(Box::new(HttpError::Malformed(why)))
-}
-
-/// There must be one way to tell where a body ends, and it must be one that every server reads alike.
-///
-/// The server has refused lengths that differ, codings that do not end in `chunked` and line breaks in values already,
-/// and has dropped a length beside a coding.
-fn check_framing(request: &Request<Body>) -> Result<(), Error> {
-    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(malformed("its transfer coding is not chunked alone")),
-    }
-}
-
-/// A proxy that balances over endpoints opens no tunnels to wherever clients want (`CONNECT` of RFC 9110 section 9.3.6), but
-/// for those that carry a protocol inside HTTP/2 (RFC 8441). And `*` is a target for `OPTIONS` only (RFC 9112 section 3.2.4).
-fn check_target(request: &Request<Body>) -> Result<(), Error> {
-    if *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
-        return Err(malformed("it asks for a tunnel"));
-    }
-    if request.uri().path() == "*" && *request.method() != Method::OPTIONS {
-        return Err(malformed("its target is for OPTIONS only"));
-    }
-    Ok(())
-}
-
-/// RFC 9110 section 7.6.2: `OPTIONS` and `TRACE` go over so many proxies and no further. The last one answers itself, and
-/// others count down.
-fn last_hop(request: &mut Request<Body>) -> Option<Response<Body>> {
-    if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
-        return None;
-    }
-    let field = request.headers().get(header::MAX_FORWARDS)?;
-    let left: u64 = field.to_str().ok()?.trim().parse().ok()?;
-    if let Some(left) = left.checked_sub(1) {
-        request.headers_mut().insert(header::MAX_FORWARDS, left.into());
-        return None;
-    }
-    let mut answer = Response::new(Body::empty());
-    *answer.status_mut() = if *request.method() == Method::OPTIONS {
-        StatusCode::NO_CONTENT
-    } else {
-        // To reflect what a client sent, its credentials among it, helps attackers only.
-        StatusCode::METHOD_NOT_ALLOWED
-    };
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("OPTIONS"));
-    Some(answer)
-}
-
-/// Makes one field of a length that is told several times. HTTP/2 lets that through as long as all are the same, and an
-/// HTTP/1 server may refuse it.
-fn one_length(headers: &mut HeaderMap) -> Result<(), Error> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let (Some(first), Some(second)) = (lengths.next(), lengths.next()) else { return Ok(()) };
-    if first != second || lengths.any(|length| length != first) {
-        return Err(malformed("its lengths differ"));
-    }
-    let first = first.clone();
-    headers.insert(header::CONTENT_LENGTH, first);
-    Ok(())
-}
-
-/// The host that a request is for, as it will be told to the endpoint.
-fn host(request: &mut Request<Body>, fields: u32) -> Result<Option<HeaderValue>, Error> {
-    let field = request.headers().get(header::HOST).cloned();
-    if fields > 1 {
-        return Err(malformed("it has more than one Host"));
-    }
-    if let Some(field) = &field
-        && !is_host(field.as_bytes())
-    {
-        return Err(malformed("its Host is not one"));
-    }
-    let authority = request.uri().authority().map(Authority::as_str);
-    let Some(authority) = authority else {
-        let needed = request.version() != Version::HTTP_10 && request.version() != Version::HTTP_09;
-        return if field.is_none() && needed { Err(malformed("it has no host")) } else { Ok(field) };
-    };
-    if !is_host(authority.as_bytes()) {
-        return Err(malformed("its authority is not a host"));
-    }
-    if field.is_none() && request.version() == Version::HTTP_11 {
-        // RFC 9112 section 3.2: also if the target has an authority.
-        return Err(malformed("it has no host"));
-    }
-    // RFC 9112 section 3.2.3: an authority alone is the target of CONNECT only. Else it is a path without its slash.
-    if request.uri().scheme().is_none() && request.method() != Method::CONNECT {
-        return Err(malformed("its target is an authority alone"));
-    }
-    if request.version() == Version::HTTP_2
-        && field.as_ref().is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
-    {
-        return Err(malformed("its authority and its Host differ"));
-    }
-    // RFC 9112 section 3.2.2: a proxy goes by the authority, and replaces what Host says.
-    let host = HeaderValue::from_str(authority).map_err(|_| malformed("its authority is not a host"))?;
-    request.headers_mut().insert(header::HOST, host.clone());
-    Ok(Some(host))
-}
-
-/// A name, an IPv4 address or an IPv6 address in brackets, with a port or without (RFC 3986 section 3.2.2).
-fn is_host(text: &[u8]) -> bool {
-    let (host, port) = match text {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
-            let (address, after) = rest.split_at(end);
-            let address = address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-            return address
-                && matches!(&after[1..], [] | [b':', ..])
-                && is_port(after.get(2..).unwrap_or_default());
-        }
-        _ => match text.iter().position(|byte| *byte == b':') {
-            Some(at) => (&text[..at], &text[at + 1..]),
-            None => (text, &b""[..]),
-        },
-    };
-    let allowed = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b','
-                    | b';'
-                    | b'='
-            )
-    };
-    !host.is_empty() && host.iter().all(allowed) && is_port(port)
-}
-
-fn is_port(text: &[u8]) -> bool {
-    text.len() <= 5 && text.iter().all(u8::is_ascii_digit)
-}
-
 /// The protocol that a request wants to go on with: by `Upgrade`, which counts only if `Connection` names it and only in
 /// HTTP/1.1 (RFC 9110 section 7.8). None if that carries HTTP itself.
 fn wanted_upgrade(request: &mut Request<Body>) -> Option<HeaderValue> {
@@ -601,36 +391,4 @@ fn join_cookies(headers: &mut HeaderMap) {
         joined.set_sensitive(true);
         headers.insert(header::COOKIE, joined);
     }
-}
-
-/// Adds a member to a list.
-fn append_to_list(headers: &mut HeaderMap, name: &HeaderName, member: HeaderValue) {
-    let mut list = Vec::new();
-    for field in headers.get_all(name).iter().filter(|field| field.to_str().is_ok()) {
-        list.extend_from_slice(field.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    let value = if list.is_empty() {
-        Some(member)
-    } else {
-        list.extend_from_slice(member.as_bytes());
-        HeaderValue::try_from(list).ok()
-    };
-    if let Some(value) = value {
-        headers.insert(name, value);
-    }
-}
-
-/// RFC 7239 section 4: an address of IPv6 is quoted and in brackets.
-fn forwarded(peer: IpAddr, proto: &HeaderValue, host: Option<&HeaderValue>) -> String {
-    let mut text = match peer {
-        IpAddr::V4(peer) => format!("for={peer}"),
-        IpAddr::V6(peer) => format!("for=\"[{peer}]\""),
-    };
-    if let Some(host) = host.and_then(|host| host.to_str().ok()) {
-        // A host has no character that would have to be escaped.
-        let _ = write!(text, ";host=\"{host}\"");
-    }
-    let _ = write!(text, ";proto={}", proto.to_str().unwrap_or_default());
-    text
 }

@@ -14,7 +14,8 @@
 //! | `mirror` | copies of certificates on disk |
 //! | `files` | what is wrong with files that settings name |
 //! | `admin`, `metrics`, `observer` | what operators see |
-//! | `sockets`, `run` | listening, and putting it all together |
+//! | `sockets`, `signals` | where it listens, and what it is asked for |
+//! | `parts`, `run` | what is made of the settings, and running it |
 
 mod access;
 mod admin;
@@ -31,12 +32,14 @@ mod observer;
 mod on_demand;
 mod outage;
 mod page;
+mod parts;
 mod plain;
 mod policy;
 mod program;
 mod route;
 mod run;
 mod send;
+mod signals;
 mod sockets;
 mod table;
 pub mod tags;

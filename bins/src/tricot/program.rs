@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 use tracing::Level;
 
 use super::args::Settings;
-use super::run::check;
+use super::parts::check;
 use super::run::run;
 use crate::limits;
 use crate::log;

@@ -26,6 +26,9 @@ use crate::store::When;
 /// Most certificates that are written back at a time.
 const MAX_WRITES: usize = 8;
 
+/// How often a mark is looked for that another node has written: once is enough, unless somebody deletes it just then.
+const MARKS: u32 = 3;
+
 /// What a node knows of the store besides certificates.
 #[derive(Default)]
 pub(super) struct Known {
@@ -111,7 +114,7 @@ impl Shared {
     /// The mark of the store, which gets one if it has none.
     async fn mark(&self) -> Result<Bytes, StoreError> {
         let key = self.layout.mark();
-        loop {
+        for _ in 0..MARKS {
             if let Some(entry) = self.store.get(&key, Read::Latest).await? {
                 return Ok(entry.value);
             }
@@ -121,6 +124,7 @@ impl Shared {
                 return Ok(mark);
             }
         }
+        Err(StoreError::Garbled(format!("{key} is neither there nor can be written").into()))
     }
 
     async fn write_back(&self) -> Result<(), StoreError> {

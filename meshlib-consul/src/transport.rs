@@ -30,7 +30,6 @@ use meshlib::Update;
 use meshlib::connect::SocketOptions;
 use meshlib::http::Body;
 use meshlib::http::ClientLayer;
-use meshlib::http::PoolOptions;
 use meshlib::io::Transport;
 use meshlib::resolve::Dns;
 use meshlib::tls::TlsPolicy;
@@ -136,8 +135,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(address: &Address, config: &Config, tls: Option<Arc<dyn TlsPolicy>>) -> Self {
-        let pool = PoolOptions::default().with_max_idle(config.max_requests.max(10));
-        let layer = ClientLayer::new().pool(pool);
+        let layer = ClientLayer::new();
         let layer = match tls {
             Some(tls) => layer.tls(tls),
             None => layer,

@@ -62,9 +62,6 @@ use super::send::Send;
 use super::table::Builder;
 use crate::log;
 
-/// Most idle connections to one instance, of one worker.
-const MAX_IDLE: usize = 256;
-
 /// What all workers share.
 pub(super) struct Parts {
     pub(super) consul: Consul,
@@ -119,8 +116,7 @@ impl Parts {
     }
 
     pub(super) fn client(&self, settings: &Settings) -> Client {
-        let pool =
-            PoolOptions::default().with_idle_timeout(settings.proxy.idle_timeout).with_max_idle(MAX_IDLE);
+        let pool = PoolOptions::default().with_idle_timeout(settings.proxy.idle_timeout);
         let connector = TimeoutLayer::connect(settings.proxy.connect_timeout).layer(TcpConnector::default());
         let tls = TlsLayer::new(Arc::clone(&self.outbound)).handshake_within(settings.proxy.connect_timeout);
         ClientLayer::new().tls_layer(tls).pool(pool).layer(BoxConnector::new(connector))
@@ -164,7 +160,7 @@ impl Parts {
             .layer(UpgradeLayer::new())
             .service(route);
         let service = Access::new(service, settings.access_log, &self.metrics, Arc::clone(&self.current));
-        let options = ServerOptions::default().with_max_fields(128).with_date(false);
+        let options = ServerOptions::default().with_date(false);
         HttpServer::with_options(service, options)
     }
 

@@ -38,7 +38,8 @@ use crate::tls::ConnectTls;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// Most idle HTTP/1 connections per endpoint. Default 32.
+    /// Most idle HTTP/1 connections per endpoint. Default 1,024. There are never more than there were requests at a time in the
+    /// last [`idle_timeout`](Self::idle_timeout); a limit below that closes connections that the next requests open again.
     pub max_idle: usize,
     /// How long a connection may be idle. Default 30 s: less than what servers usually allow, so that few requests meet
     /// a connection that is being closed.
@@ -65,7 +66,7 @@ pub struct PoolOptions {
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
-            max_idle: 32,
+            max_idle: 1024,
             idle_timeout: Duration::from_secs(30),
             max_streams: 100,
             per_client: false,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -14,7 +15,7 @@ use tower::Service;
 /// The answer of a service that is called as soon as it is ready.
 ///
 /// tower's `oneshot` keeps the service and the request until it is polled. Nearly all services are ready at once, and
-/// requests are large: this calls them at once and keeps neither.
+/// requests are large: this calls them at once and keeps neither, nor does it need a clone of the service.
 #[pin_project(project = OnceProj)]
 #[must_use = "futures do nothing unless polled"]
 pub(crate) enum Once<S: Service<R>, R> {
@@ -25,13 +26,17 @@ pub(crate) enum Once<S: Service<R>, R> {
     Failed(Option<S::Error>),
 }
 
-impl<S: Service<R>, R> Once<S, R> {
-    pub(crate) fn new(mut service: S, request: R) -> Self {
+impl<S: Service<R> + Clone, R> Once<S, R> {
+    pub(crate) fn new(service: &mut S, request: R) -> Self {
         // Asked again with the task's waker if it is not ready.
         match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Self::Called(service.call(request)),
             Poll::Ready(Err(error)) => Self::Failed(Some(error)),
-            Poll::Pending => Self::Waits(Some(Box::new((service, request)))),
+            Poll::Pending => {
+                // What was asked may have a place in a queue, which a clone would not have.
+                let clone = service.clone();
+                Self::Waits(Some(Box::new((mem::replace(service, clone), request))))
+            }
         }
     }
 }
@@ -105,12 +110,12 @@ mod tests {
     #[tokio::test]
     async fn a_service_is_called_when_it_is_ready() {
         for asked in [0, 1, 5] {
-            assert_eq!(Once::new(After(asked), 1).await, Ok(2), "{asked}");
+            assert_eq!(Once::new(&mut After(asked), 1).await, Ok(2), "{asked}");
         }
     }
 
     #[tokio::test]
     async fn a_service_that_fails_is_not_called() {
-        assert_eq!(Once::new(After(u32::MAX), 1).await, Err("never"));
+        assert_eq!(Once::new(&mut After(u32::MAX), 1).await, Err("never"));
     }
 }

@@ -132,7 +132,7 @@ impl Shared {
         match to {
             First::Redirect(answer) => Box::pin(ready(Ok(answer))),
             First::Only(group) => {
-                let answer = group.balance(self.send.clone(), ATTEMPTS).call(request);
+                let answer = group.balance(self.send.clone(), ATTEMPTS).call_once(request);
                 Box::pin(ByOne { answer, group })
             }
             First::OfSeveral => {

@@ -1,10 +1,12 @@
 //! Sending a request to the instance that was chosen.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -34,15 +36,15 @@ pub(super) type Client = HttpClient<BoxConnector>;
 /// Sends requests to instances, and adds to answers what the tags of these say.
 #[derive(Clone, Debug)]
 pub(super) struct Send {
-    client: Client,
     shared: Arc<Shared>,
     /// Counts requests that are sent, if somebody wants to know.
     sent: Option<Arc<AtomicU32>>,
 }
 
-/// What all clones have in common: each request makes some.
+/// What all clones have in common: each request makes one.
 #[derive(Debug)]
 struct Shared {
+    client: Client,
     metrics: Metrics,
     response_timeout: Option<Duration>,
 }
@@ -52,12 +54,12 @@ struct Shared {
 pub(super) struct Served {
     pub(super) backend: Arc<Backend>,
     /// Until the answer has ended.
-    _in_flight: Arc<Tracked>,
+    in_flight: Arc<Tracked>,
 }
 
 impl Send {
     pub(super) fn new(client: Client, metrics: Metrics, response_timeout: Option<Duration>) -> Self {
-        Self { client, shared: Arc::new(Shared { metrics, response_timeout }), sent: None }
+        Self { shared: Arc::new(Shared { client, metrics, response_timeout }), sent: None }
     }
 
     /// The same, counting what it sends.
@@ -69,19 +71,19 @@ impl Send {
 impl Service<To<Request<Body>>> for Send {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, Error>>;
+    type Future = Sending;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut to: To<Request<Body>>) -> Self::Future {
+    fn call(&mut self, mut to: To<Request<Body>>) -> Sending {
         if let Some(sent) = &self.sent {
             sent.fetch_add(1, Ordering::Relaxed);
         }
         let Some(backend) = Backend::of(&to.endpoint) else {
             // Every endpoint of a group is made by a backend.
-            return self.client.call(to);
+            return Sending { answer: self.shared.client.clone().call(to), by: None };
         };
         if backend.speaks_tls() {
             name_server(&mut to.request);
@@ -96,34 +98,69 @@ impl Service<To<Request<Body>>> for Send {
             "sending"
         );
         tracing::trace!(target: "tricot", headers = ?super::masked(to.request.headers()), "request as it is sent");
-        let call = self.client.call(to);
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let answer = match shared.response_timeout {
-                None => call.await,
-                Some(after) => time::timeout(after, call)
-                    .await
-                    .unwrap_or(Err(Error::Timeout { phase: Phase::Request, after })),
-            };
-            match answer {
-                Ok(mut answer) => {
-                    tracing::trace!(target: "tricot", headers = ?super::masked(answer.headers()), "answer as it came");
-                    backend.add_headers(answer.headers_mut());
-                    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                        answer = answer.map(|body| body.holding(Arc::clone(&in_flight)));
-                    }
-                    answer.extensions_mut().insert(Served { backend, _in_flight: in_flight });
-                    Ok(answer)
-                }
-                Err(error) => {
-                    if let Some(kind) = kind(&error) {
-                        let instance = backend.instance();
-                        shared.metrics.backend_error(&instance.service, &instance.node, kind);
-                    }
-                    Err(error)
-                }
-            }
+        let answer = shared.client.clone().call(to);
+        let answer = match shared.response_timeout {
+            None => answer,
+            Some(after) => Box::pin(within(after, answer)),
+        };
+        Sending { answer, by: Some(By { shared, served: Served { backend, in_flight } }) }
+    }
+}
+
+/// The answer of a client.
+type Answer = BoxFuture<'static, Result<Response<Body>, Error>>;
+
+async fn within(after: Duration, answer: Answer) -> Result<Response<Body>, Error> {
+    time::timeout(after, answer).await.unwrap_or(Err(Error::Timeout { phase: Phase::Request, after }))
+}
+
+/// The answer of [`Send`].
+pub(super) struct Sending {
+    answer: Answer,
+    /// Taken with the answer.
+    by: Option<By>,
+}
+
+struct By {
+    shared: Arc<Shared>,
+    served: Served,
+}
+
+impl Future for Sending {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(self.answer.as_mut().poll(cx));
+        Poll::Ready(match self.by.take() {
+            Some(by) => by.told(answer),
+            None => answer,
         })
+    }
+}
+
+impl By {
+    /// Adds to an answer what is to be known about it, and counts what has failed.
+    fn told(self, answer: Result<Response<Body>, Error>) -> Result<Response<Body>, Error> {
+        let Self { shared, served } = self;
+        match answer {
+            Ok(mut answer) => {
+                tracing::trace!(target: "tricot", headers = ?super::masked(answer.headers()), "answer as it came");
+                served.backend.add_headers(answer.headers_mut());
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    answer = answer.map(|body| body.holding(Arc::clone(&served.in_flight)));
+                }
+                answer.extensions_mut().insert(served);
+                Ok(answer)
+            }
+            Err(error) => {
+                if let Some(kind) = kind(&error) {
+                    let instance = served.backend.instance();
+                    shared.metrics.backend_error(&instance.service, &instance.node, kind);
+                }
+                Err(error)
+            }
+        }
     }
 }
 

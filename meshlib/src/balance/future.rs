@@ -136,7 +136,7 @@ where
                             *this.attempts += 1;
                             let to = To::new(replica.endpoint().clone(), request);
                             let attempt = Attempt::begin(this.shared, replica, this.asked.take());
-                            let call = Once::new(this.inner.clone(), to);
+                            let call = Once::new(this.inner, to);
                             this.step.set(Step::Call { call, attempt, place });
                         }
                         Err(nothing) => {

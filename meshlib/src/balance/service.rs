@@ -88,6 +88,20 @@ impl<S, K> Balance<S, K> {
     }
 }
 
+impl<S, K> Balance<S, K> {
+    /// Answers one request, for a balancer that is there for this one only: a call without a clone of it.
+    pub fn call_once<R>(self, request: R) -> BalanceFuture<S, R, K>
+    where
+        S: Service<To<R>>,
+        R: Replay,
+    {
+        if let Some(budget) = &self.calls.attempts.budget {
+            budget.deposit();
+        }
+        BalanceFuture::new(self.inner, self.shared, self.calls, request)
+    }
+}
+
 impl<S: Clone, K: Clone> Balance<S, K> {
     /// The same balancer for callers that wait otherwise.
     #[must_use]
@@ -134,9 +148,6 @@ where
     }
 
     fn call(&mut self, request: R) -> BalanceFuture<S, R, K> {
-        if let Some(budget) = &self.calls.attempts.budget {
-            budget.deposit();
-        }
-        BalanceFuture::new(self.inner.clone(), Arc::clone(&self.shared), Arc::clone(&self.calls), request)
+        self.clone().call_once(request)
     }
 }

@@ -86,7 +86,7 @@ where
 
     fn call(&mut self, request: R) -> TimeoutFuture<S, R> {
         TimeoutFuture {
-            inner: Once::new(self.inner.clone(), request),
+            inner: Once::new(&mut self.inner, request),
             sleep: self.layer.after.map(tokio::time::sleep),
             layer: self.layer,
         }

@@ -1,5 +1,6 @@
 //! Requests of accepted connections, one by one to a service.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -472,11 +473,13 @@ fn handler<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
 {
+    // Called by one connection, for one request after the other.
+    let service = RefCell::new(service);
     move |request| {
         let in_flight = begin();
         let mut request = request.map(|body| Body::timed(body, body_within, unread));
         request.extensions_mut().insert(accepted.clone());
-        Answer { answer: Once::new(service.clone(), request), in_flight }
+        Answer { answer: Once::new(&mut *service.borrow_mut(), request), in_flight }
     }
 }
 

@@ -343,7 +343,9 @@ where
         }
         record.status = answer.status();
         record.served = answer.extensions_mut().remove();
-        if answer.body().is_end_stream() {
+        // HTTP/2 may make a body wait for the client's credit.
+        if answer.body().is_whole() && record.version < Version::HTTP_2 || answer.body().is_end_stream() {
+            record.bytes = answer.body().size_hint().exact().unwrap_or_default();
             record.complete = true;
             return Poll::Ready(Ok(answer));
         }

@@ -5,7 +5,8 @@ use tower::load::TrackCompletion;
 use super::set::InFlight;
 use crate::io::Io;
 
-/// A request's work lasts until its answer is dropped: until the connection is closed, the body read.
+/// A request's work lasts until its answer is dropped: until the connection is closed, the body read. A body that has come as
+/// a whole with its head is no work any more.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct UntilEnd {}
@@ -33,6 +34,9 @@ impl TrackCompletion<InFlight, http::Response<crate::http::Body>> for UntilEnd {
 
     fn track_completion(&self, guard: InFlight, response: Self::Output) -> Self::Output {
         guard.record_answer();
+        if response.body().is_whole() {
+            return response;
+        }
         response.map(|body| body.holding(guard))
     }
 }

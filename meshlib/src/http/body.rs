@@ -66,6 +66,11 @@ impl Body {
         Kind::Boxed(Box::pin(Chunks { stream })).into()
     }
 
+    /// Whether all of it is here: nobody has to be waited for.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.kind, Kind::Empty | Kind::Full(_))
+    }
+
     /// Keeps a value until the body has been read or dropped.
     #[must_use]
     pub fn holding(mut self, guard: impl Send + 'static) -> Self {

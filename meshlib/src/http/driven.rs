@@ -188,6 +188,8 @@ const TURNS: u32 = 4;
 /// The body of an answer, which moves the bytes of its connection and gives it back at its end.
 pub(super) struct Answer {
     incoming: Incoming,
+    /// What had come with the head.
+    first: Option<Result<Frame<Bytes>, hyper::Error>>,
     /// Taken when it is given back.
     http1: Option<Http1>,
     slot: Arc<Slot>,
@@ -197,17 +199,33 @@ pub(super) struct Answer {
 impl Answer {
     /// The body of an answer that came on `http1`.
     fn body(incoming: Incoming, http1: Http1, slot: Arc<Slot>) -> Body {
-        let answer = Self { incoming, http1: Some(http1), slot, ended: false };
-        // One that has ended gives its connection back at once.
+        let mut answer = Self { incoming, first: None, http1: Some(http1), slot, ended: false };
+        // One that has come as a whole, as small ones do, gives its connection back at once.
         if answer.incoming.is_end_stream() {
             return Body::empty();
+        }
+        let silent = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut answer.incoming).poll_frame(silent) {
+            match frame {
+                None => {
+                    answer.ended = true;
+                    return Body::empty();
+                }
+                Some(Ok(frame)) if answer.incoming.is_end_stream() && frame.is_data() => {
+                    return frame.into_data().unwrap_or_default().into();
+                }
+                first => answer.first = first,
+            }
         }
         let within = answer.slot.body_within();
         Body::answer(Box::new(answer), within)
     }
 
     pub(super) fn poll_frame(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { incoming, http1, .. } = self;
+        let Self { incoming, first, http1, .. } = self;
+        if let Some(first) = first.take() {
+            return Poll::Ready(Some(first.map_err(Into::into)));
+        }
         let mut read = |cx: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(cx);
         let frame = match read(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(frame) => frame,
@@ -222,11 +240,20 @@ impl Answer {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.first.is_none() && self.incoming.is_end_stream()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let mut hint = self.incoming.size_hint();
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()).and_then(Frame::data_ref);
+        if let Some(first) = first {
+            let first = first.len() as u64;
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper + first);
+            }
+            hint.set_lower(hint.lower() + first);
+        }
+        hint
     }
 }
 

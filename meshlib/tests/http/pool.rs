@@ -117,6 +117,69 @@ async fn a_connection_is_used_again_and_the_latest_first() {
 }
 
 #[tokio::test]
+async fn an_answer_that_came_as_a_whole_gives_its_connection_back_before_it_is_read() {
+    let rig = Rig::pooled(PoolOptions::default()).await;
+    let mut backend = rig.warm().await;
+
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answered =
+            tokio::spawn(rig.client.clone().oneshot(To::new(rig.endpoint.clone(), request("GET"))));
+        serve(&mut backend).await;
+        answers.push(soon(answered).await.unwrap().unwrap());
+    }
+
+    for answer in answers {
+        assert!(answer.body().is_whole());
+        assert_eq!(read(answer).await.unwrap(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_which_a_part_came_with_its_head_is_read_to_its_end() {
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd";
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n";
+    for (text, length) in [(whole, Some(4)), (chunked, None)] {
+        let head = text.find("\r\n\r\n").unwrap() + 4;
+        for cut in head..text.len() {
+            let rig = Rig::pooled(PoolOptions::default()).await;
+            let answered =
+                tokio::spawn(rig.client.clone().oneshot(To::new(rig.endpoint.clone(), request("GET"))));
+            let mut backend = rig.accept().await;
+            backend.head().await;
+            backend.send(&text[..cut]).await;
+            let answer = soon(answered).await.unwrap().unwrap();
+            assert!(!answer.body().is_whole(), "{text:?} up to {cut}");
+            assert_eq!(http_body::Body::size_hint(answer.body()).exact(), length, "{text:?} up to {cut}");
+
+            backend.send(&text[cut..]).await;
+            assert_eq!(soon(read(answer)).await.unwrap(), "abcd", "{text:?} up to {cut}");
+            let again = rig.get();
+            serve(&mut backend).await;
+            assert_eq!(soon(again).await.unwrap().unwrap(), "ok", "the connection is used again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_many_connections_are_kept_as_were_used_at_a_time() {
+    let rig = Rig::pooled(PoolOptions::default()).await;
+    let mut backends = Vec::new();
+    for _ in 0..3 {
+        let asked: Vec<_> = (0..100).map(|_| rig.get()).collect();
+        while backends.len() < asked.len() {
+            backends.push(rig.accept().await);
+        }
+        for backend in &mut backends {
+            serve(backend).await;
+        }
+        for asked in asked {
+            assert_eq!(soon(asked).await.unwrap().unwrap(), "ok");
+        }
+    }
+}
+
+#[tokio::test]
 async fn idle_connections_beyond_the_limit_are_closed() {
     let rig = Rig::pooled(PoolOptions::default().with_max_idle(1)).await;
     let asked = [rig.get(), rig.get(), rig.get()];

@@ -148,7 +148,8 @@ impl Shared {
     fn first(&self, routes: &Routes, request: &Request<Body>) -> Result<First, Unanswered> {
         let host = host::of(request).unwrap_or_default();
         let shown = request.extensions().get::<Accepted>().and_then(|it| it.session().server_name.as_ref());
-        if let Some(shown) = shown {
+        // Nearly always written alike.
+        if let Some(shown) = shown.filter(|shown| ***shown != *host) {
             let name = host_name(host);
             if **shown != *name && !self.certificates.same(shown, &name) {
                 return Err(Refused::Misdirected.into());

@@ -237,14 +237,14 @@ impl<T> fmt::Debug for Table<T> {
 
 /// A host as it is compared: without port, final dot and upper-case letters.
 pub fn host_name(host: &str) -> Cow<'_, str> {
-    let host = match host.rfind(':') {
-        // A colon inside brackets is a part of the address.
-        Some(at) if !host[at..].contains(']') => &host[..at],
+    // A colon inside brackets is a part of the address.
+    let last = host.bytes().rposition(|byte| matches!(byte, b':' | b']'));
+    let host = match last {
+        Some(at) if host.as_bytes()[at] == b':' => &host[..at],
         _ => host,
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    // To the end in any case: that is quicker than to look whether it may stop.
-    let upper = host.bytes().fold(false, |upper, byte| upper | byte.is_ascii_uppercase());
+    let upper = host.bytes().any(|byte| byte.is_ascii_uppercase());
     if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 

@@ -1,10 +1,12 @@
 //! HTTP/1 connections to endpoints that have no task of their own.
 //!
-//! Whoever sends a request moves the bytes of its connection, and then so does whoever reads the answer. A request thus
-//! goes to its endpoint in the same turn in which it came in, and so does its answer: nothing is handed from task to task,
-//! and what a request needs stays in the processor's cache.
+//! Whoever sends a request moves the bytes of its connection, and then so does whoever reads the answer: nothing is handed
+//! from task to task. An answer goes to the client in the same turn in which it came in. A request waits until those that came
+//! in with it have been read: they are then sent one after the other, and endpoints on the same machine, which each would
+//! wake from sleep, are woken once.
 
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -71,7 +73,7 @@ impl Http1 {
         self.driver.relay.task.take();
         let settled = request.body().is_end_stream();
         let answer = self.sender.try_send_request(request);
-        Sent { answer, http1: Some(self), slot, settled }
+        Sent { answer, http1: Some(self), slot, settled, waited: false }
     }
 
     /// Leaves the connection to a task: for what follows an upgrade, and for requests whose bodies may still be on their way
@@ -96,6 +98,8 @@ struct Sent<F> {
     slot: Arc<Slot>,
     /// Whether the request has been sent as a whole when its head has been.
     settled: bool,
+    /// Whether others have been read meanwhile.
+    waited: bool,
 }
 
 impl<F> Future for Sent<F>
@@ -106,6 +110,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if !mem::replace(this.waited, true) {
+            // Behind all that can go on at this moment.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Some(http1) = this.http1 else { return Poll::Pending };
         let response = ready!(http1.driver.poll(cx, |silent| this.answer.as_mut().poll(silent)))?;
         let Some(mut http1) = this.http1.take() else { return Poll::Pending };

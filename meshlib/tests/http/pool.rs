@@ -1,5 +1,6 @@
 //! Connections to backends: which are used again, by whom, and what happens if one is gone.
 
+use std::io::Read;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -24,7 +25,10 @@ use meshlib::test_util::TestCa;
 use meshlib::tls::ConnectTls;
 use meshlib::tls::Fallback;
 use meshlib::tls::TlsPolicy;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tower::Layer;
@@ -159,6 +163,30 @@ async fn an_answer_of_which_a_part_came_with_its_head_is_read_to_its_end() {
             assert_eq!(soon(again).await.unwrap().unwrap(), "ok", "the connection is used again");
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_is_sent_after_those_that_came_with_it_were_read() {
+    let rig = Rig::pooled(PoolOptions::default()).await;
+    let asked = rig.get();
+    let (mut backend, _) = rig.listener.accept().await.unwrap();
+    let mut read = [0; 1024];
+    assert!(backend.read(&mut read).await.unwrap() > 0);
+    backend.write_all(OK.as_bytes()).await.unwrap();
+    soon(asked).await.unwrap().unwrap();
+
+    let to = To::new(rig.endpoint.clone(), request("GET"));
+    let mut answer = std::pin::pin!(rig.client.clone().oneshot(to));
+    assert!(futures::poll!(&mut answer).is_pending());
+    // Asks the kernel, which tokio's stream may know better than to do.
+    let mut backend = backend.into_std().unwrap();
+    assert_eq!(backend.read(&mut read).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert!(futures::poll!(&mut answer).is_pending());
+    assert!(backend.read(&mut read).unwrap() > 0);
+
+    let mut backend = TcpStream::from_std(backend).unwrap();
+    backend.write_all(OK.as_bytes()).await.unwrap();
+    assert_eq!(soon(answer).await.unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! HTTP/1 connections to endpoints that have no task of their own.
 //!
 //! Whoever sends a request moves the bytes of its connection, and then so does whoever reads the answer: nothing is handed
-//! from task to task. An answer goes to the client in the same turn in which it came in. A request waits until those that came
-//! in with it have been read: they are then sent one after the other, and endpoints on the same machine, which each would
-//! wake from sleep, are woken once.
+//! from task to task. What needs to go out goes out in the same turn in which it came in, and what it takes stays in the
+//! processor's cache. Only where many requests are on their way does one wait until those that came in with it have been
+//! read: they are then sent one after the other, and endpoints on the same machine, which each would wake from sleep, are
+//! woken once.
 
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -73,7 +75,9 @@ impl Http1 {
         self.driver.relay.task.take();
         let settled = request.body().is_end_stream();
         let answer = self.sender.try_send_request(request);
-        Sent { answer, http1: Some(self), slot, settled, waited: false }
+        let on_way = OnWay::new(slot);
+        let waited = on_way.before < MANY;
+        Sent { answer, http1: Some(self), on_way, settled, waited }
     }
 
     /// Leaves the connection to a task: for what follows an upgrade, and for requests whose bodies may still be on their way
@@ -95,11 +99,34 @@ struct Sent<F> {
     answer: F,
     /// Taken with the answer.
     http1: Option<Http1>,
-    slot: Arc<Slot>,
+    on_way: OnWay,
     /// Whether the request has been sent as a whole when its head has been.
     settled: bool,
-    /// Whether others have been read meanwhile.
+    /// Whether others have been read meanwhile, or need not be.
     waited: bool,
+}
+
+/// So many requests on their way are worth being sent together.
+const MANY: usize = 8;
+
+/// A request that has no answer yet.
+struct OnWay {
+    slot: Arc<Slot>,
+    /// How many there were before it.
+    before: usize,
+}
+
+impl OnWay {
+    fn new(slot: Arc<Slot>) -> Self {
+        let before = slot.on_way().fetch_add(1, Ordering::Relaxed);
+        Self { slot, before }
+    }
+}
+
+impl Drop for OnWay {
+    fn drop(&mut self) {
+        self.slot.on_way().fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<F> Future for Sent<F>
@@ -126,7 +153,7 @@ where
         if !*this.settled {
             http1.detach();
         }
-        Poll::Ready(Ok(response.map(|body| Answer::body(body, http1, Arc::clone(this.slot)))))
+        Poll::Ready(Ok(response.map(|body| Answer::body(body, http1, Arc::clone(&this.on_way.slot)))))
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
@@ -147,6 +148,8 @@ pub(super) struct Pool {
     pub(super) options: PoolOptions,
     slots: Mutex<Slots>,
     stirred: Arc<Stirred>,
+    /// How many requests wait for an answer over HTTP/1.
+    on_way: Arc<AtomicUsize>,
 }
 
 /// Tells that some idle connection has something to say, which is most likely that it was closed.
@@ -214,7 +217,7 @@ impl Key {
 
 impl Pool {
     pub(super) fn new(options: PoolOptions) -> Arc<Self> {
-        Arc::new(Self { options, slots: Mutex::default(), stirred: Arc::default() })
+        Arc::new(Self { options, slots: Mutex::default(), stirred: Arc::default(), on_way: Arc::default() })
     }
 
     /// The connections of a key.
@@ -223,7 +226,7 @@ impl Pool {
         let Slots { by_key, sweeping } = &mut *slots;
         let slot = by_key.entry(key).or_insert_with(|| {
             let stirred = Waker::from(Arc::clone(&self.stirred));
-            Arc::new(Slot::new(&self.options, stirred))
+            Arc::new(Slot::new(&self.options, stirred, Arc::clone(&self.on_way)))
         });
         if !mem::replace(sweeping, true) {
             let stirred = Arc::clone(&self.stirred);
@@ -271,6 +274,8 @@ pub(super) struct Slot {
     connections: Mutex<Connections>,
     /// For idle connections to wake.
     stirred: Waker,
+    /// Of the whole pool.
+    on_way: Arc<AtomicUsize>,
     /// Held while a connection is opened that others will share.
     pub(super) opening: Semaphore,
     /// Whether the last connection spoke HTTP/2: then it pays to wait for one that is being opened.
@@ -306,8 +311,9 @@ pub(super) enum Reused {
 }
 
 impl Slot {
-    fn new(options: &PoolOptions, stirred: Waker) -> Self {
+    fn new(options: &PoolOptions, stirred: Waker, on_way: Arc<AtomicUsize>) -> Self {
         Self {
+            on_way,
             max_idle: options.max_idle,
             idle_timeout: options.idle_timeout,
             max_streams: options.max_streams,
@@ -317,6 +323,11 @@ impl Slot {
             opening: Semaphore::new(1),
             shares: AtomicBool::new(false),
         }
+    }
+
+    /// How many requests of the whole pool wait for an answer over HTTP/1.
+    pub(super) fn on_way(&self) -> &AtomicUsize {
+        &self.on_way
     }
 
     /// How long the endpoint may be silent in the middle of an answer's body.

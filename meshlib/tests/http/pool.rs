@@ -166,27 +166,39 @@ async fn an_answer_of_which_a_part_came_with_its_head_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_request_is_sent_after_those_that_came_with_it_were_read() {
-    let rig = Rig::pooled(PoolOptions::default()).await;
-    let asked = rig.get();
-    let (mut backend, _) = rig.listener.accept().await.unwrap();
-    let mut read = [0; 1024];
-    assert!(backend.read(&mut read).await.unwrap() > 0);
-    backend.write_all(OK.as_bytes()).await.unwrap();
-    soon(asked).await.unwrap().unwrap();
+async fn a_request_is_sent_at_once_and_of_many_after_those_that_came_with_it_were_read() {
+    for (others, at_once) in [(0, true), (7, true), (8, false)] {
+        let rig = Rig::pooled(PoolOptions::default()).await;
+        let mut asked: Vec<_> = (0..=others).map(|_| rig.get()).collect();
+        let mut backends = Vec::new();
+        for _ in &asked {
+            let (mut backend, _) = rig.listener.accept().await.unwrap();
+            assert!(backend.read(&mut [0; 1024]).await.unwrap() > 0);
+            backends.push(backend);
+        }
+        // One is answered, and the others are not.
+        let mut backend = backends.pop().unwrap();
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        let (answered, _, asked) = soon(futures::future::select_all(asked.drain(..))).await;
+        answered.unwrap().unwrap();
+        assert_eq!(asked.len(), others);
 
-    let to = To::new(rig.endpoint.clone(), request("GET"));
-    let mut answer = std::pin::pin!(rig.client.clone().oneshot(to));
-    assert!(futures::poll!(&mut answer).is_pending());
-    // Asks the kernel, which tokio's stream may know better than to do.
-    let mut backend = backend.into_std().unwrap();
-    assert_eq!(backend.read(&mut read).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    assert!(futures::poll!(&mut answer).is_pending());
-    assert!(backend.read(&mut read).unwrap() > 0);
+        let to = To::new(rig.endpoint.clone(), request("GET"));
+        let mut answer = std::pin::pin!(rig.client.clone().oneshot(to));
+        assert!(futures::poll!(&mut answer).is_pending());
+        // Asks the kernel, which tokio's stream may know better than to do.
+        let mut backend = backend.into_std().unwrap();
+        let sent = backend.read(&mut [0; 1024]);
+        assert_eq!(sent.is_ok(), at_once, "beside {others}: {sent:?}");
+        if sent.is_err() {
+            assert!(futures::poll!(&mut answer).is_pending());
+            assert!(backend.read(&mut [0; 1024]).unwrap() > 0);
+        }
 
-    let mut backend = TcpStream::from_std(backend).unwrap();
-    backend.write_all(OK.as_bytes()).await.unwrap();
-    assert_eq!(soon(answer).await.unwrap().status(), 200);
+        let mut backend = TcpStream::from_std(backend).unwrap();
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(soon(answer).await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]

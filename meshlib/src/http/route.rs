@@ -237,14 +237,18 @@ impl<T> fmt::Debug for Table<T> {
 
 /// A host as it is compared: without port, final dot and upper-case letters.
 pub fn host_name(host: &str) -> Cow<'_, str> {
-    // A colon inside brackets is a part of the address.
-    let last = host.bytes().rposition(|byte| matches!(byte, b':' | b']'));
-    let host = match last {
-        Some(at) if host.as_bytes()[at] == b':' => &host[..at],
-        _ => host,
-    };
+    let (mut end, mut upper) = (host.len(), false);
+    for (at, byte) in host.bytes().enumerate() {
+        match byte {
+            b':' => end = at,
+            // A colon inside brackets is a part of the address.
+            b']' => end = host.len(),
+            b'A'..=b'Z' => upper = true,
+            _ => {}
+        }
+    }
+    let host = &host[..end];
     let host = host.strip_suffix('.').unwrap_or(host);
-    let upper = host.bytes().any(|byte| byte.is_ascii_uppercase());
     if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 

@@ -134,25 +134,28 @@ fn is_host(text: &[u8]) -> bool {
             None => (text, &b""[..]),
         },
     };
-    !host.is_empty() && host.iter().all(|byte| IN_NAMES[usize::from(*byte)]) && is_port(port)
+    let allowed = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+            )
+    };
+    !host.is_empty() && host.iter().all(allowed) && is_port(port)
 }
-
-/// What a name may be made of.
-const IN_NAMES: [bool; 256] = {
-    let mut allowed = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let others = b"-._~!$&'()*+,;=";
-    let mut at = 0;
-    while at < others.len() {
-        allowed[others[at] as usize] = true;
-        at += 1;
-    }
-    allowed
-};
 
 fn is_port(text: &[u8]) -> bool {
     text.len() <= 5 && text.iter().all(u8::is_ascii_digit)

@@ -343,9 +343,13 @@ where
         }
         record.status = answer.status();
         record.served = answer.extensions_mut().remove();
-        // HTTP/2 may make a body wait for the client's credit.
-        if answer.body().is_whole() && record.version < Version::HTTP_2 || answer.body().is_end_stream() {
-            record.bytes = answer.body().size_hint().exact().unwrap_or_default();
+        if answer.body().is_end_stream() {
+            record.complete = true;
+            return Poll::Ready(Ok(answer));
+        }
+        // On HTTP/2 it may have to wait for the client's credit; and of an answer to HEAD nothing is sent.
+        if answer.body().is_whole() && record.version < Version::HTTP_2 && record.method != Method::HEAD {
+            record.bytes = answer.body().size_hint().lower();
             record.complete = true;
             return Poll::Ready(Ok(answer));
         }

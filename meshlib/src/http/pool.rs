@@ -39,8 +39,8 @@ use crate::tls::ConnectTls;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PoolOptions {
-    /// Most idle HTTP/1 connections per endpoint. Default 1,024. There are never more than there were requests at a time in the
-    /// last [`idle_timeout`](Self::idle_timeout); a limit below that closes connections that the next requests open again.
+    /// Most idle HTTP/1 connections per endpoint. Default 1,024. There are no more than there were requests at a time shortly
+    /// before; a limit below that closes connections that the next requests open again.
     pub max_idle: usize,
     /// How long a connection may be idle. Default 30 s: less than what servers usually allow, so that few requests meet
     /// a connection that is being closed.

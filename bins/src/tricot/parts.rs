@@ -160,7 +160,7 @@ impl Parts {
             .layer(UpgradeLayer::new())
             .service(route);
         let service = Access::new(service, settings.access_log, &self.metrics, Arc::clone(&self.current));
-        let options = ServerOptions::default().with_max_fields(128).with_date(false);
+        let options = ServerOptions::default().with_date(false);
         HttpServer::with_options(service, options)
     }
 

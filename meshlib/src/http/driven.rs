@@ -10,6 +10,7 @@ use std::fmt;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -75,8 +76,8 @@ impl Http1 {
         self.driver.relay.task.take();
         let settled = request.body().is_end_stream();
         let answer = self.sender.try_send_request(request);
-        let on_way = OnWay::new(slot);
-        let waited = on_way.before < MANY;
+        let (on_way, many) = OnWay::new(slot);
+        let waited = !many;
         Sent { answer, http1: Some(self), on_way, settled, waited }
     }
 
@@ -106,26 +107,51 @@ struct Sent<F> {
     waited: bool,
 }
 
-/// So many requests on their way are worth being sent together.
-const MANY: usize = 8;
-
 /// A request that has no answer yet.
 struct OnWay {
     slot: Arc<Slot>,
-    /// How many there were before it.
-    before: usize,
 }
 
 impl OnWay {
-    fn new(slot: Arc<Slot>) -> Self {
-        let before = slot.on_way().fetch_add(1, Ordering::Relaxed);
-        Self { slot, before }
+    /// Also says whether there are many.
+    fn new(slot: Arc<Slot>) -> (Self, bool) {
+        let many = slot.traffic().begin();
+        (Self { slot }, many)
     }
 }
 
 impl Drop for OnWay {
     fn drop(&mut self) {
-        self.slot.on_way().fetch_sub(1, Ordering::Relaxed);
+        self.slot.traffic().end();
+    }
+}
+
+/// How many requests have no answer yet.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    now: AtomicUsize,
+    /// The most that there were lately: it falls by one with each request.
+    lately: AtomicUsize,
+}
+
+/// So many requests on their way are worth being sent together.
+const MANY: usize = 8;
+
+impl Traffic {
+    /// Counts a request. True if there are many lately: between two batches there are none for a moment.
+    fn begin(&self) -> bool {
+        // Relaxed, and not in one step: if two threads count at once, the peak is off by one.
+        let now = self.now.fetch_add(1, Ordering::Relaxed);
+        let lately = self.lately.load(Ordering::Relaxed);
+        let peak = now.max(lately.saturating_sub(1));
+        if peak != lately {
+            self.lately.store(peak, Ordering::Relaxed);
+        }
+        peak >= MANY
+    }
+
+    fn end(&self) {
+        self.now.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
@@ -30,6 +29,7 @@ use tokio::time::Instant;
 
 use super::Body;
 use super::driven::Http1;
+use super::driven::Traffic;
 use crate::endpoint::Protocol;
 use crate::session::Session;
 use crate::session::To;
@@ -148,8 +148,8 @@ pub(super) struct Pool {
     pub(super) options: PoolOptions,
     slots: Mutex<Slots>,
     stirred: Arc<Stirred>,
-    /// How many requests wait for an answer over HTTP/1.
-    on_way: Arc<AtomicUsize>,
+    /// Over HTTP/1.
+    traffic: Arc<Traffic>,
 }
 
 /// Tells that some idle connection has something to say, which is most likely that it was closed.
@@ -217,7 +217,7 @@ impl Key {
 
 impl Pool {
     pub(super) fn new(options: PoolOptions) -> Arc<Self> {
-        Arc::new(Self { options, slots: Mutex::default(), stirred: Arc::default(), on_way: Arc::default() })
+        Arc::new(Self { options, slots: Mutex::default(), stirred: Arc::default(), traffic: Arc::default() })
     }
 
     /// The connections of a key.
@@ -226,7 +226,7 @@ impl Pool {
         let Slots { by_key, sweeping } = &mut *slots;
         let slot = by_key.entry(key).or_insert_with(|| {
             let stirred = Waker::from(Arc::clone(&self.stirred));
-            Arc::new(Slot::new(&self.options, stirred, Arc::clone(&self.on_way)))
+            Arc::new(Slot::new(&self.options, stirred, Arc::clone(&self.traffic)))
         });
         if !mem::replace(sweeping, true) {
             let stirred = Arc::clone(&self.stirred);
@@ -275,7 +275,7 @@ pub(super) struct Slot {
     /// For idle connections to wake.
     stirred: Waker,
     /// Of the whole pool.
-    on_way: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     /// Held while a connection is opened that others will share.
     pub(super) opening: Semaphore,
     /// Whether the last connection spoke HTTP/2: then it pays to wait for one that is being opened.
@@ -311,9 +311,9 @@ pub(super) enum Reused {
 }
 
 impl Slot {
-    fn new(options: &PoolOptions, stirred: Waker, on_way: Arc<AtomicUsize>) -> Self {
+    fn new(options: &PoolOptions, stirred: Waker, traffic: Arc<Traffic>) -> Self {
         Self {
-            on_way,
+            traffic,
             max_idle: options.max_idle,
             idle_timeout: options.idle_timeout,
             max_streams: options.max_streams,
@@ -326,8 +326,8 @@ impl Slot {
     }
 
     /// How many requests of the whole pool wait for an answer over HTTP/1.
-    pub(super) fn on_way(&self) -> &AtomicUsize {
-        &self.on_way
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// How long the endpoint may be silent in the middle of an answer's body.

@@ -384,29 +384,11 @@ fn is_cut_short(error: &Error) -> bool {
     match error {
         Error::Http(error) => match &**error {
             HttpError::Unsent(_) => true,
-            HttpError::Exchange { source, .. } => {
-                source.is_incomplete_message()
-                    || source.is_canceled()
-                    || source.is_closed()
-                    || is_reset(source)
-            }
+            error @ HttpError::Exchange { .. } => error.is_closed(),
             _ => false,
         },
         _ => false,
     }
-}
-
-fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind::BrokenPipe;
-            use std::io::ErrorKind::ConnectionReset;
-            return matches!(error.kind(), ConnectionReset | BrokenPipe);
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The bytes that were compressed; nothing if there are more than `limit`, which few compressed bytes can become.

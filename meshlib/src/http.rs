@@ -146,7 +146,7 @@ mod body;
 mod client;
 #[cfg(feature = "compress")]
 mod compress;
-mod driven;
+mod exchange;
 mod expect;
 mod form;
 mod head_timer;
@@ -204,17 +204,17 @@ pub const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub enum HttpError {
     /// The endpoint's connection was closed before a byte of the request was sent.
     #[error("the connection was closed before the request was sent")]
-    Unsent(#[source] hyper::Error),
+    Unsent(#[source] tower::BoxError),
     /// A connection that had been kept was closed instead of answering a request that may be repeated.
     #[error("the kept connection was closed before the answer")]
-    Stale(#[source] hyper::Error),
+    Stale(#[source] tower::BoxError),
     /// The exchange with a peer broke down.
     #[error("exchange with the {side} failed")]
     Exchange {
         /// The peer.
         side: Side,
         /// What happened.
-        source: hyper::Error,
+        source: tower::BoxError,
     },
     /// A peer's connection broke before a request or an answer began.
     #[error("the connection of the {side} broke")]
@@ -254,6 +254,17 @@ impl HttpError {
             Self::Exchange { side, .. } | Self::Lost { side, .. } | Self::Silent { side, .. } => side.fault(),
             Self::TooLarge { .. } | Self::Malformed(_) => Fault::Client,
             Self::Body(_) => Fault::Server,
+        }
+    }
+
+    /// Whether a connection ended in the middle of an exchange, and nothing was wrong with what had been said on it.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Unsent(source) | Self::Stale(source) | Self::Exchange { source, .. } => {
+                exchange::is_closed(&**source)
+            }
+            Self::Lost { .. } => true,
+            _ => false,
         }
     }
 

@@ -18,19 +18,13 @@ use pin_project::pin_project;
 #[derive(Debug, Default)]
 pub(crate) struct Relay {
     called: AtomicBool,
-    pub(crate) task: AtomicWaker,
+    task: AtomicWaker,
 }
 
 impl Relay {
     /// For something that has not been asked yet: it counts as having called.
     pub(crate) fn called() -> Arc<Self> {
         Arc::new(Self { called: AtomicBool::new(true), task: AtomicWaker::new() })
-    }
-
-    /// Whether it has called since the call was [taken](Self::take).
-    #[cfg(feature = "http")]
-    pub(crate) fn has_called(&self) -> bool {
-        self.called.load(Ordering::SeqCst)
     }
 
     /// Takes the call, whether there is one.

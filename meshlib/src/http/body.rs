@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::task::ready;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tokio::time::Sleep;
 use tower::BoxError;
 
 use super::HttpError;
-use super::driven::Answer;
+use super::exchange::Answer;
 use crate::error::Side;
 
 /// A stream of bytes with an end, of known length or not.
@@ -69,6 +70,37 @@ impl Body {
     /// Whether all of it is here: nobody has to be waited for.
     pub fn is_whole(&self) -> bool {
         matches!(self.kind, Kind::Empty | Kind::Full(_))
+    }
+
+    /// The bytes, if they are few and all of them are here or can be had without waiting. They stay in the body.
+    pub(super) fn whole(&mut self) -> Option<Bytes> {
+        match &mut self.kind {
+            Kind::Empty => return Some(Bytes::new()),
+            Kind::Full(bytes) => return (bytes.len() as u64 <= MOST_WHOLE).then(|| bytes.clone()),
+            Kind::Shared(cell, _) => {
+                return cell.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.whole();
+            }
+            _ => {}
+        }
+        if self.size_hint().exact().is_none_or(|length| length > MOST_WHOLE) {
+            return None;
+        }
+        let frame = Pin::new(&mut *self).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(frame) = frame else { return None };
+        let bytes = match frame.map(|frame| frame.map(Frame::into_data)) {
+            None => Bytes::new(),
+            Some(Ok(Ok(bytes))) if self.is_end_stream() => bytes,
+            first => {
+                // Back to where it was.
+                let first = first.map(|it| it.map(|it| it.map_or_else(|frame| frame, Frame::data)));
+                let Self { kind, held } = std::mem::take(self);
+                self.held = held;
+                self.kind = Kind::Boxed(Box::pin(Begun { first, rest: kind.into() }));
+                return None;
+            }
+        };
+        self.kind = Kind::Full(bytes.clone());
+        Some(bytes)
     }
 
     /// Keeps a value until the body has been read or dropped.
@@ -390,6 +422,45 @@ async fn discard(mut incoming: Incoming) {
             Some(now) => left = now,
             None => return,
         }
+    }
+}
+
+/// Larger bodies are not sent at once: a server may read them no faster than it is read itself.
+const MOST_WHOLE: u64 = 16 * 1024;
+
+/// A body of which a frame has been read.
+struct Begun {
+    first: Option<Result<Frame<Bytes>, BoxError>>,
+    rest: Body,
+}
+
+impl HttpBody for Begun {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.rest.size_hint();
+        if let Some(Ok(first)) = &self.first
+            && let Some(data) = first.data_ref()
+            && let Some(rest) = hint.exact()
+        {
+            hint.set_exact(rest + data.len() as u64);
+        }
+        hint
     }
 }
 

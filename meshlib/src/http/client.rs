@@ -10,24 +10,28 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Request;
 use http::Response;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use pin_project::pin_project;
 use rustls::ClientConfig;
+use tower::BoxError;
 use tower::Layer;
 use tower::Service;
 
 use super::Accepted;
 use super::Body;
 use super::HttpError;
-use super::driven::Http1;
+use super::exchange;
+use super::exchange::Exchange;
+use super::exchange::Http1;
+use super::exchange::Unanswered;
+use super::exchange::streamed;
 use super::form;
 use super::pool::Key;
 use super::pool::Pool;
@@ -206,11 +210,14 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
         let slot = client.pool.slot(Key::new(&to, &decision, &client.pool.options));
         let call = Call { client, to, decision, slot };
         match call.slot.take() {
-            Some(Reused::Http1(http1)) => {
-                let replayable = is_replayable(&request);
-                let sent = http1.send(form::in_http1(request), Arc::clone(&call.slot));
-                Box::pin(OnKept { sent, replayable, call: Some(call), another: None })
-            }
+            Some(Reused::Http1(http1)) => match at_once(&mut request) {
+                Some(body) => {
+                    let replayable = is_replayable(&request);
+                    let sent = http1.send(form::in_http1(request), body, Arc::clone(&call.slot));
+                    Box::pin(OnKept { sent, replayable, call: Some(call), another: None })
+                }
+                None => Box::pin(call.send(request, Some(Reused::Http1(http1)))),
+            },
             kept => Box::pin(call.send(request, kept)),
         }
     }
@@ -271,20 +278,16 @@ impl<C: Connector> Call<C> {
 ///
 /// Such a connection may be closing this very moment. What was not sent goes to another one.
 #[pin_project]
-struct OnKept<C, F> {
+struct OnKept<C> {
     #[pin]
-    sent: F,
+    sent: Exchange,
     replayable: bool,
     /// Taken when that has failed.
     call: Option<Call<C>>,
     another: Option<BoxFuture<'static, Result<Response<Body>, Error>>>,
 }
 
-impl<C, F> Future for OnKept<C, F>
-where
-    C: Connector,
-    F: Future<Output = Result<Response<Body>, TrySendError<Request<Body>>>>,
-{
+impl<C: Connector> Future for OnKept<C> {
     type Output = Result<Response<Body>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -320,13 +323,7 @@ impl<C: Connector> Client<C> {
             None if prior_knowledge => {}
             _ => {
                 slot.speaks_http1();
-                let mut builder = http1::Builder::new();
-                let (sender, connection) = builder
-                    .max_buf_size(MAX_HEAD_BYTES)
-                    .handshake(TokioIo::new(io))
-                    .await
-                    .map_err(exchange)?;
-                return Ok(Reused::Http1(Http1::new(sender, connection)));
+                return Ok(Reused::Http1(Http1::new(io)));
             }
         }
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -337,7 +334,7 @@ impl<C: Connector> Client<C> {
             .keep_alive_timeout(self.pool.options.pong_within)
             .handshake(TokioIo::new(io))
             .await
-            .map_err(exchange)?;
+            .map_err(|error| broke_down(error.into()))?;
         // Ends when the peer closes it, or nobody has a use for it.
         tokio::spawn(connection);
         let streams = slot.share(&sender);
@@ -345,8 +342,6 @@ impl<C: Connector> Client<C> {
     }
 }
 
-/// Most bytes of an answer's head.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Credit for one answer, and for all answers of a connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -360,17 +355,29 @@ impl Reused {
     ) -> Result<Response<Body>, Failed> {
         let replayable = is_replayable(&request);
         match self {
-            Self::Http1(http1) => http1.send(form::in_http1(request), Arc::clone(slot)).await,
+            Self::Http1(http1) => {
+                let body = at_once(&mut request);
+                let request = form::in_http1(request);
+                match body {
+                    Some(body) => http1.send(request, body, Arc::clone(slot)).await,
+                    None => streamed::send(http1, request, slot).await,
+                }
+            }
             Self::Http2(mut sender, stream) => {
                 let tls = !matches!(decision, ConnectTls::Plaintext);
                 form::for_http2(&mut request, tls);
-                let answer = sender.try_send_request(request).await;
+                let answer = sender.try_send_request(request).await.map_err(Unanswered::from);
                 let body = |body| Body::shared_answer(body, slot.body_within()).holding(stream);
                 answer.map(|response| response.map(body))
             }
         }
         .map_err(|error| Failed::new(error, replayable))
     }
+}
+
+/// All of a request's body, if it can be sent at once.
+fn at_once(request: &mut Request<Body>) -> Option<Bytes> {
+    if exchange::is_plain(request) { request.body_mut().whole() } else { None }
 }
 
 /// Whether a request can be made again as long as no answer to it has come.
@@ -382,42 +389,39 @@ fn is_replayable(request: &Request<Body>) -> bool {
 struct Failed {
     unsent: Option<Box<Request<Body>>>,
     replayable: bool,
-    error: hyper::Error,
+    error: BoxError,
 }
 
 impl Failed {
-    fn new(mut error: TrySendError<Request<Body>>, replayable: bool) -> Self {
-        let unsent = error.take_message().map(Box::new);
-        Self { unsent, replayable, error: error.into_error() }
+    fn new(Unanswered { request, error }: Unanswered, replayable: bool) -> Self {
+        Self { unsent: request, replayable, error }
     }
 
     /// The error of a request on a connection that had been kept. The server may have closed it before it saw the
     /// request, so what can be repeated may be.
     fn of_kept(self) -> Error {
-        let closed = self.error.is_incomplete_message() || self.error.is_canceled() || is_io(&self.error);
-        if self.replayable && closed {
+        if self.replayable && exchange::is_closed(&*self.error) {
             return Error::Http(Box::new(HttpError::Stale(self.error)));
         }
         self.into()
     }
 }
 
-fn is_io(error: &hyper::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-}
-
 impl From<Failed> for Error {
     fn from(failed: Failed) -> Self {
         match failed.unsent {
             Some(_) => Self::Http(Box::new(HttpError::Unsent(failed.error))),
-            None => exchange(failed.error),
+            None => broke_down(failed.error),
         }
     }
 }
 
-fn exchange(source: hyper::Error) -> Error {
+fn broke_down(source: BoxError) -> Error {
     // A body that broke off on its way to the endpoint is not the endpoint's doing.
-    let body = if source.is_user() { std::error::Error::source(&source) } else { None };
+    let body = match source.downcast_ref::<hyper::Error>() {
+        Some(error) if error.is_user() => std::error::Error::source(error),
+        _ => None,
+    };
     if let Some(HttpError::Silent { after, .. }) = body.and_then(|error| error.downcast_ref()) {
         return Error::Http(Box::new(HttpError::Silent { side: Side::Client, after: *after }));
     }

@@ -28,8 +28,8 @@ use tokio::time;
 use tokio::time::Instant;
 
 use super::Body;
-use super::driven::Http1;
-use super::driven::Traffic;
+use super::exchange::Http1;
+use super::exchange::Traffic;
 use crate::endpoint::Protocol;
 use crate::session::Session;
 use crate::session::To;
@@ -345,15 +345,9 @@ impl Slot {
             free.used = Instant::now();
             return Some(Reused::Http2(free.sender.clone(), Arc::clone(&free.streams)));
         }
-        // One that still sends its last request, of which the answer came early, is passed over.
-        let mut at = idle.len();
-        while at > 0 {
-            at -= 1;
-            let Idle { connection, since } = &mut idle[at];
-            if connection.is_closed() || since.elapsed() >= self.idle_timeout {
-                idle.remove(at);
-            } else if connection.is_ready() {
-                return Some(Reused::Http1(idle.remove(at).connection));
+        while let Some(Idle { mut connection, since }) = idle.pop() {
+            if since.elapsed() < self.idle_timeout && !connection.is_closed(&self.stirred) {
+                return Some(Reused::Http1(connection));
             }
         }
         None
@@ -361,9 +355,7 @@ impl Slot {
 
     /// Keeps a connection whose answer has been read.
     pub(super) fn put(&self, mut connection: Http1) {
-        connection.rest(&self.stirred);
-        // Before the lock is taken: a connection that ends drops what it was sending, which may be another answer.
-        if connection.is_closed() {
+        if !connection.rest() || connection.is_closed(&self.stirred) {
             return;
         }
         let mut connections = self.lock();
@@ -371,7 +363,7 @@ impl Slot {
             return;
         }
         if connections.idle.len() >= self.max_idle {
-            connections.idle.retain_mut(|idle| !idle.connection.is_closed());
+            connections.idle.retain_mut(|idle| !idle.connection.is_closed(&self.stirred));
         }
         if connections.idle.len() < self.max_idle {
             connections.idle.push(Idle { connection, since: Instant::now() });
@@ -411,7 +403,9 @@ impl Slot {
     fn expire(&self) -> bool {
         let mut connections = self.lock();
         let Connections { idle, shared, .. } = &mut *connections;
-        idle.retain_mut(|idle| idle.since.elapsed() < self.idle_timeout && !idle.connection.is_closed());
+        idle.retain_mut(|idle| {
+            idle.since.elapsed() < self.idle_timeout && !idle.connection.is_closed(&self.stirred)
+        });
         shared.retain(|shared| {
             let idle = Arc::strong_count(&shared.streams) == 1 && shared.used.elapsed() >= self.idle_timeout;
             !idle && !shared.sender.is_closed()

@@ -553,5 +553,5 @@ async fn preface(io: &mut Io, read: &mut BytesMut) -> std::io::Result<bool> {
 }
 
 fn client_failed(source: hyper::Error) -> Error {
-    Error::Http(Box::new(HttpError::Exchange { side: Side::Client, source }))
+    Error::Http(Box::new(HttpError::Exchange { side: Side::Client, source: source.into() }))
 }

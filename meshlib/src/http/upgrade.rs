@@ -32,6 +32,7 @@ use tower::ServiceExt;
 use super::Accepted;
 use super::Body;
 use super::HttpError;
+use super::exchange::streamed::Opened;
 use super::headers::carries_http;
 use super::write_deadline::WriteDeadline;
 use crate::error::Error;
@@ -127,7 +128,7 @@ where
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer);
             }
-            let server = hyper::upgrade::on(&mut answer);
+            let server = answer.extensions_mut().remove::<Opened>();
             // What the answer holds, the load of its endpoint, lasts as long as the bytes flow.
             let held = std::mem::take(answer.body_mut());
             let tunnel = async move {
@@ -146,13 +147,21 @@ where
     }
 }
 
-/// Forwards between both sides once each has been told.
-async fn join(client: OnUpgrade, server: OnUpgrade, options: &ForwardOptions) {
-    let both = time::timeout(TOLD_WITHIN, futures::future::try_join(client, server)).await;
-    let (client, server) = match both {
-        Ok(Ok(both)) => both,
-        Ok(Err(error)) => {
+/// Forwards between both sides once each is there.
+async fn join(client: OnUpgrade, server: Option<Opened>, options: &ForwardOptions) {
+    let Some(server) = server else {
+        tracing::debug!("an upgrade was granted by a service that has no connection for it");
+        return;
+    };
+    let both = time::timeout(TOLD_WITHIN, futures::future::join(client, server.take())).await;
+    let (client, mut server) = match both {
+        Ok((Ok(client), Some(server))) => (client, server),
+        Ok((Err(error), _)) => {
             tracing::debug!(%error, "an upgrade did not come about");
+            return;
+        }
+        Ok((_, None)) => {
+            tracing::debug!("an upgrade did not come about: the endpoint's connection broke");
             return;
         }
         Err(_) => {
@@ -160,7 +169,7 @@ async fn join(client: OnUpgrade, server: OnUpgrade, options: &ForwardOptions) {
             return;
         }
     };
-    let (mut client, mut server) = (accepted_io(client), opened_io(server));
+    let mut client = accepted_io(client);
     if let Err(error) = forward(&mut client, &mut server, options).await {
         tracing::debug!(error = %error.chain(), "an upgraded connection ended");
     }
@@ -176,14 +185,6 @@ const TOLD_WITHIN: Duration = Duration::from_secs(30);
 fn accepted_io(upgraded: Upgraded) -> Io {
     match upgraded.downcast::<TokioIo<WriteDeadline<Io>>>() {
         Ok(parts) => parts.io.into_inner().into_inner().replaying(BytesMut::from(parts.read_buf)),
-        Err(upgraded) => Io::new(Tunnel(TokioIo::new(upgraded))),
-    }
-}
-
-/// The stream of an endpoint.
-fn opened_io(upgraded: Upgraded) -> Io {
-    match upgraded.downcast::<TokioIo<Io>>() {
-        Ok(parts) => parts.io.into_inner().replaying(BytesMut::from(parts.read_buf)),
         Err(upgraded) => Io::new(Tunnel(TokioIo::new(upgraded))),
     }
 }
@@ -268,11 +269,12 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::io::DuplexStream;
     use tokio::sync::mpsc;
+    use tokio::sync::oneshot;
     use tokio::time::Instant;
 
     use super::*;
 
-    /// An upgrade that was asked for, of a connection that neither ends nor goes on.
+    /// An upgrade that a client has asked for, of a connection that neither ends nor goes on.
     async fn asked() -> (OnUpgrade, DuplexStream) {
         let (near, mut far) = tokio::io::duplex(1024);
         let (asked_tx, mut asked) = mpsc::channel(1);
@@ -287,7 +289,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upgrade_that_does_not_come_about_is_not_waited_for() {
-        let ((client, _client), (server, _server)) = (asked().await, asked().await);
+        let (client, _client) = asked().await;
+        let (_server, opened) = oneshot::channel();
+        let server = Opened::new(opened);
         let (held, mut freed) = mpsc::channel::<()>(1);
         let service = tower::service_fn(move |_: Request<Body>| {
             let mut answer = Response::new(Body::empty().holding(held.clone()));

@@ -118,7 +118,7 @@ async fn what_concerns_the_backends_connection_ends_with_it() {
     assert_eq!(
         answer.head,
         "http/1.1 200 ok\r\nserver: b\r\ndate: then\r\nvia: 1.0 b\r\nvia: 1.1 edge\r\nset-cookie: a\r\nset-cookie: b\r\n\
-         transfer-encoding: chunked\r\n\r\n"
+         content-length: 2\r\n\r\n"
     );
     assert_eq!(answer.body, b"ok");
 }

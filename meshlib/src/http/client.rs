@@ -213,7 +213,7 @@ impl<C: Connector> Service<To<Request<Body>>> for HttpClient<C> {
             Some(Reused::Http1(http1)) => match at_once(&mut request) {
                 Some(body) => {
                     let replayable = is_replayable(&request);
-                    let sent = http1.send(form::in_http1(request), body, Arc::clone(&call.slot));
+                    let sent = http1.send(request, body, Arc::clone(&call.slot));
                     Box::pin(OnKept { sent, replayable, call: Some(call), another: None })
                 }
                 None => Box::pin(call.send(request, Some(Reused::Http1(http1)))),
@@ -355,14 +355,10 @@ impl Reused {
     ) -> Result<Response<Body>, Failed> {
         let replayable = is_replayable(&request);
         match self {
-            Self::Http1(http1) => {
-                let body = at_once(&mut request);
-                let request = form::in_http1(request);
-                match body {
-                    Some(body) => http1.send(request, body, Arc::clone(slot)).await,
-                    None => streamed::send(http1, request, slot).await,
-                }
-            }
+            Self::Http1(http1) => match at_once(&mut request) {
+                Some(body) => http1.send(request, body, Arc::clone(slot)).await,
+                None => streamed::send(http1, request, slot).await,
+            },
             Self::Http2(mut sender, stream) => {
                 let tls = !matches!(decision, ConnectTls::Plaintext);
                 form::for_http2(&mut request, tls);

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::io::IoSlice;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -20,6 +21,7 @@ use bytes::BytesMut;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::Version;
 use http::header;
 use hyper::client::conn::TrySendError;
 use tokio::io::AsyncRead;
@@ -32,6 +34,7 @@ pub(super) use self::answer::Answer;
 use self::head::Head;
 pub(super) use self::traffic::Traffic;
 use super::Body;
+use super::form;
 use super::pool::Slot;
 use crate::io::Io;
 
@@ -97,6 +100,8 @@ impl Http1 {
     /// Sends a request with a body that is here as a whole.
     pub(super) fn send(self, request: Request<Body>, body: Bytes, slot: Arc<Slot>) -> Exchange {
         let many = slot.traffic().begin();
+        let shared = request.version() == Version::HTTP_2;
+        let request = form::in_http1(request);
         Exchange {
             method: None,
             request: Some(request),
@@ -104,6 +109,7 @@ impl Http1 {
             http1: Some(self),
             slot,
             waited: !many,
+            gathered: !(many && shared),
             written: 0,
             head: None,
         }
@@ -132,7 +138,8 @@ pub(super) fn is_plain(request: &Request<Body>) -> bool {
 /// A request on its way, until the head of its answer is there.
 ///
 /// Where many are on their way, one waits until those that came in with it have been read: they are then sent one after the
-/// other, and endpoints on the same machine, which each would wake from sleep, are woken once.
+/// other, and endpoints on the same machine, which each would wake from sleep, are woken once. An answer to an HTTP/2 client
+/// does the same: those that came in together then leave in one write.
 pub(super) struct Exchange {
     /// Until a byte of it is written.
     request: Option<Request<Body>>,
@@ -144,6 +151,8 @@ pub(super) struct Exchange {
     slot: Arc<Slot>,
     /// Whether others have been read meanwhile, or need not be.
     waited: bool,
+    /// The same for its answer, if the client's connection has many.
+    gathered: bool,
     /// How much of its head and body.
     written: usize,
     /// That of an answer that came before all was written.
@@ -184,7 +193,7 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if !std::mem::replace(&mut this.waited, true) {
+        if !mem::replace(&mut this.waited, true) {
             // Behind all that can go on at this moment.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -218,6 +227,11 @@ impl Future for Exchange {
                 if !all && lost.is_none() && !refused {
                     // It may wait for the rest before it goes on with its answer.
                     this.head = Some(head);
+                    return Poll::Pending;
+                }
+                if !mem::replace(&mut this.gathered, true) {
+                    this.head = Some(head);
+                    cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 head.keep_alive &= all;

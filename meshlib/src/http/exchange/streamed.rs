@@ -27,6 +27,7 @@ use super::Http1;
 use super::Unanswered;
 use super::head::MAX_HEAD_BYTES;
 use crate::http::Body;
+use crate::http::form;
 use crate::http::pool::Slot;
 use crate::io::Io;
 
@@ -42,6 +43,7 @@ pub(in crate::http) async fn send(
         Ok(both) => both,
         Err(error) => return Err(Unanswered::new(Some(request), error)),
     };
+    let request = form::in_http1(request);
     let method = request.method().clone();
     let answer = sender.try_send_request(request);
     let (turned, opened) = oneshot::channel();

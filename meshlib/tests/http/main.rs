@@ -3,6 +3,7 @@
 #![cfg(feature = "http")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as loudly as the test")]
 
+mod answers;
 mod bodies;
 mod downgrade;
 mod drain;

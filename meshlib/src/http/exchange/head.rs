@@ -143,10 +143,24 @@ fn parse_one(input: &mut BytesMut) -> Result<Option<Parsed>, Broken> {
             closes |= has_token(&value, "close");
             keep_alive |= has_token(&value, "keep-alive");
         }
+        if name == header::CONTENT_LENGTH
+            && let Some(length) = told_often(&value)
+        {
+            headers.append(name, length);
+            continue;
+        }
         headers.append(name, value);
     }
     input.advance(len);
     Ok(Some(Parsed { response, keep_alive: keep_alive && !closes }))
+}
+
+/// The one member of a list that consists of nothing else.
+fn told_often(list: &HeaderValue) -> Option<HeaderValue> {
+    let mut members = list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let first = members.next()?;
+    let is_list = first.len() < list.len();
+    (is_list && members.all(|member| member == first)).then(|| HeaderValue::from_bytes(first).ok()).flatten()
 }
 
 /// The part of `copy` that `part` is of `whole`.

@@ -62,6 +62,9 @@ use crate::tls::TlsPolicy;
 /// whatever form it came in. Of its headers nothing else is changed: those that concern one connection only are removed by
 /// a [`HeadersLayer`](super::HeadersLayer) above.
 ///
+/// An upgrade that a server grants is taken up by an [`UpgradeLayer`](super::UpgradeLayer) above, on behalf of the client
+/// whose request it was. Without one the connection is closed.
+///
 /// # Examples
 ///
 /// A client of one host, which may have several addresses and others tomorrow:

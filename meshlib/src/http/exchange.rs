@@ -64,6 +64,8 @@ pub(super) struct Http1 {
     io: Io,
     /// What was read and belongs to an answer that has not been taken yet.
     input: BytesMut,
+    /// How much of that has been looked at and holds no whole head.
+    seen: usize,
     /// Where heads are made.
     output: Vec<u8>,
 }
@@ -75,22 +77,26 @@ const HEAD_ROOM: usize = 8 * 1024;
 
 impl Http1 {
     pub(super) fn new(io: Io) -> Self {
-        Self { io, input: BytesMut::new(), output: Vec::new() }
+        Self { io, input: BytesMut::new(), seen: 0, output: Vec::new() }
     }
 
     /// Gets ready for the time until the next request. False if there is to be none: the server has said something that it
     /// was not asked for.
     pub(super) fn rest(&mut self) -> bool {
+        if !self.input.is_empty() {
+            return false;
+        }
         if self.output.capacity() > MOST_KEPT {
             self.output = Vec::new();
         }
         if self.input.capacity() > MOST_KEPT {
             self.input = BytesMut::new();
         }
-        self.input.is_empty()
+        true
     }
 
-    /// Whether the server has closed it, as far as the kernel has told. If not, `waker` is woken when the server does.
+    /// Whether the server has closed it, or says something unasked, as far as the kernel has told. If not, `waker` is woken
+    /// when the server does.
     pub(super) fn is_closed(&mut self, waker: &Waker) -> bool {
         let mut byte = [0];
         let mut unasked = ReadBuf::new(&mut byte);
@@ -101,10 +107,12 @@ impl Http1 {
     pub(super) fn send(self, request: Request<Body>, body: Bytes, slot: Arc<Slot>) -> Exchange {
         let many = slot.traffic().begin();
         let shared = request.version() == Version::HTTP_2;
+        let closes = head::closes(request.headers());
         let request = form::in_http1(request);
         Exchange {
-            method: None,
             request: Some(request),
+            method: None,
+            closes,
             body,
             http1: Some(self),
             slot,
@@ -141,10 +149,12 @@ pub(super) fn is_plain(request: &Request<Body>) -> bool {
 /// other, and endpoints on the same machine, which each would wake from sleep, are woken once. An answer to an HTTP/2 client
 /// does the same: those that came in together then leave in one write.
 pub(super) struct Exchange {
-    /// Until a byte of it is written.
+    /// Until it is begun.
     request: Option<Request<Body>>,
     /// Its method, from then on.
     method: Option<Method>,
+    /// Whether it asks the server to close the connection.
+    closes: bool,
     body: Bytes,
     /// Taken with the answer.
     http1: Option<Http1>,
@@ -199,21 +209,20 @@ impl Future for Exchange {
             return Poll::Pending;
         }
         let Some(http1) = &mut this.http1 else { return Poll::Pending };
-        let (all, lost) = match http1.poll_write(this.request.as_ref(), &this.body, &mut this.written, cx) {
+        if let Some(request) = this.request.take() {
+            if http1.is_closed(cx.waker()) {
+                this.request = Some(request);
+                return this.fail(Broken::Cut);
+            }
+            http1.output.clear();
+            head::write(&mut http1.output, &request, this.body.len());
+            this.method = Some(request.into_parts().0.method);
+        }
+        let Some(method) = &this.method else { return Poll::Pending };
+        let (all, lost) = match http1.poll_write(&this.body, &mut this.written, cx) {
             Poll::Ready(Ok(())) => (true, None),
             Poll::Ready(Err(error)) => (false, Some(error)),
             Poll::Pending => (false, None),
-        };
-        if this.written > 0
-            && let Some(request) = this.request.take()
-        {
-            this.method = Some(request.into_parts().0.method);
-        }
-        let Some(method) = &this.method else {
-            return match lost {
-                Some(error) => this.fail(Broken::Io(error)),
-                None => Poll::Pending,
-            };
         };
         // Also before all is written: a server may refuse a request of which it has seen enough.
         let head = match this.head.take() {
@@ -234,7 +243,7 @@ impl Future for Exchange {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                head.keep_alive &= all;
+                head.keep_alive &= all && !this.closes;
                 let Some(http1) = this.http1.take() else { return Poll::Pending };
                 Poll::Ready(Ok(Answer::body(head, http1, &this.slot)))
             }
@@ -260,18 +269,8 @@ impl Drop for Exchange {
 }
 
 impl Http1 {
-    /// Writes a head, made of the request if nothing was written yet, and a body.
-    fn poll_write(
-        &mut self,
-        request: Option<&Request<Body>>,
-        body: &[u8],
-        written: &mut usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(request) = request {
-            self.output.clear();
-            head::write(&mut self.output, request, body.len());
-        }
+    /// Writes what is left of a head and a body.
+    fn poll_write(&mut self, body: &[u8], written: &mut usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let all = self.output.len() + body.len();
         while *written < all {
             let head = self.output.get(*written..).unwrap_or_default();
@@ -293,9 +292,16 @@ impl Http1 {
 
     fn poll_head(&mut self, method: &Method, cx: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
         loop {
-            if let Some(head) = head::parse(&mut self.input, method)? {
+            if head::may_end(&self.input, self.seen)
+                && let Some(head) = head::parse(&mut self.input, method)?
+            {
+                self.seen = 0;
                 return Poll::Ready(Ok(head));
             }
+            if self.input.len() > head::MAX_HEAD_BYTES {
+                return Poll::Ready(Err(Broken::TooLarge));
+            }
+            self.seen = self.input.len();
             let n = ready!(self.poll_more(cx, HEAD_ROOM)).map_err(Broken::Io)?;
             if n == 0 {
                 return Poll::Ready(Err(Broken::Cut));

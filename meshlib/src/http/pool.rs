@@ -335,7 +335,7 @@ impl Slot {
         self.body_within
     }
 
-    /// A connection that is open, if there is one to be had.
+    /// A connection, if there is one to be had. One of HTTP/1 may have been closed meanwhile: who sends a request looks.
     pub(super) fn take(&self) -> Option<Reused> {
         let mut connections = self.lock();
         let Connections { idle, shared, .. } = &mut *connections;
@@ -345,12 +345,15 @@ impl Slot {
             free.used = Instant::now();
             return Some(Reused::Http2(free.sender.clone(), Arc::clone(&free.streams)));
         }
-        while let Some(Idle { mut connection, since }) = idle.pop() {
-            if since.elapsed() < self.idle_timeout && !connection.is_closed(&self.stirred) {
-                return Some(Reused::Http1(connection));
+        // The one used last has waited shortest: if it has waited for too long, all have.
+        let last = idle.pop().filter(|last| last.since.elapsed() < self.idle_timeout);
+        match last {
+            Some(last) => Some(Reused::Http1(last.connection)),
+            None => {
+                idle.clear();
+                None
             }
         }
-        None
     }
 
     /// Keeps a connection whose answer has been read.

@@ -25,6 +25,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time;
+use tower::BoxError;
 use tower::Layer;
 use tower::Service;
 use tower::ServiceExt;
@@ -149,19 +150,16 @@ where
 
 /// Forwards between both sides once each is there.
 async fn join(client: OnUpgrade, server: Option<Opened>, options: &ForwardOptions) {
-    let Some(server) = server else {
-        tracing::debug!("an upgrade was granted by a service that has no connection for it");
-        return;
+    let client = async { client.await.map_err(BoxError::from) };
+    let server = async {
+        let server = server.ok_or("it was granted by a service that has no connection for it")?;
+        server.take().await.ok_or_else(|| BoxError::from("the endpoint's connection broke"))
     };
-    let both = time::timeout(TOLD_WITHIN, futures::future::join(client, server.take())).await;
+    let both = time::timeout(TOLD_WITHIN, futures::future::try_join(client, server)).await;
     let (client, mut server) = match both {
-        Ok((Ok(client), Some(server))) => (client, server),
-        Ok((Err(error), _)) => {
+        Ok(Ok(both)) => both,
+        Ok(Err(error)) => {
             tracing::debug!(%error, "an upgrade did not come about");
-            return;
-        }
-        Ok((_, None)) => {
-            tracing::debug!("an upgrade did not come about: the endpoint's connection broke");
             return;
         }
         Err(_) => {

@@ -103,9 +103,12 @@ impl Chunked {
         loop {
             match self {
                 Self::Size => match httparse::parse_chunk_size(input) {
-                    // Without a digit it would count as the last one.
-                    Ok(Status::Complete(_)) if !input[0].is_ascii_hexdigit() => return Err(NO_CHUNK),
                     Ok(Status::Complete((len, size))) => {
+                        // Without a digit it would count as the last one, and others may see two lines in one.
+                        let line = &input[..len - 2];
+                        if !line.first().is_some_and(u8::is_ascii_hexdigit) || line.contains(&b'\n') {
+                            return Err(NO_CHUNK);
+                        }
                         input.advance(len);
                         *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
                     }
@@ -275,6 +278,7 @@ mod tests {
             b"1\r\nxx\r\n0\r\n\r\n",
             b"1\r\nx0\r\n\r\n",
             b"1\nx\n0\n\n",
+            b"1;a\nb\r\nx\r\n0\r\n\r\n",
             b"fffffffffffffffff\r\nx",
             b"1\r\nx\r\n0\r\nno trailer\r\n\r\n",
             b"1\r\nx\r\n0\r\na b: c\r\n\r\n",

@@ -20,6 +20,8 @@ use super::framing::Framing;
 
 /// Most bytes of an answer's head.
 pub(in crate::http) const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Most bytes of its trailers.
+const MAX_TRAILER_BYTES: usize = 16 * 1024;
 /// Most fields of an answer's head.
 const MAX_FIELDS: usize = 100;
 
@@ -76,6 +78,16 @@ pub(super) struct Head {
     pub(super) keep_alive: bool,
 }
 
+/// Whether a head may end in `input`, of which so much was looked at before: it ends with an empty line. What comes first
+/// is always worth a look, since it may be no head at all.
+pub(super) fn may_end(input: &[u8], seen: usize) -> bool {
+    let behind = |line: &[u8]| line.starts_with(b"\n") || line.starts_with(b"\r\n");
+    let lines =
+        input.get(seen.saturating_sub(3)..).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
+    let mut lines = lines.skip_while(|line| !line.ends_with(b"\n")).skip(1);
+    seen == 0 || lines.any(behind)
+}
+
 /// Takes the head of an answer to a request of this method from `input`; none if it is not complete. Interim answers are
 /// passed over.
 pub(super) fn parse(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Broken> {
@@ -84,7 +96,7 @@ pub(super) fn parse(input: &mut BytesMut, method: &Method) -> Result<Option<Head
             return Ok(None);
         }
         let Some(Parsed { response, keep_alive }) = parse_one(input)? else {
-            return if input.len() > MAX_HEAD_BYTES { Err(Broken::TooLarge) } else { Ok(None) };
+            return Ok(None);
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Broken::Malformed("it switches protocols unasked"));
@@ -184,7 +196,7 @@ pub(super) fn parse_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, 
             }
             (len, trailers)
         }
-        Ok(Status::Partial) if input.len() > MAX_HEAD_BYTES => return Err(Broken::TooLarge),
+        Ok(Status::Partial) if input.len() > MAX_TRAILER_BYTES => return Err(Broken::TooLarge),
         Ok(Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Broken::TooLarge),
         Err(error) => return Err(Broken::Unreadable(error)),
@@ -193,8 +205,13 @@ pub(super) fn parse_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, 
     Ok(Some(trailers))
 }
 
+/// Whether a head asks for its connection to be closed.
+pub(super) fn closes(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|list| has_token(list, "close"))
+}
+
 /// Whether a list has this member.
-pub(super) fn has_token(list: &HeaderValue, token: &str) -> bool {
+fn has_token(list: &HeaderValue, token: &str) -> bool {
     let members = list.as_bytes().split(|byte| *byte == b',');
     members.map(<[u8]>::trim_ascii).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
 }
@@ -294,8 +311,20 @@ mod tests {
         let many = "a: b\r\n".repeat(MAX_FIELDS + 1);
         assert!(parsed(&format!("HTTP/1.1 200 OK\r\n{many}")).is_err());
         let large = "a".repeat(MAX_HEAD_BYTES);
-        assert!(parsed(&format!("HTTP/1.1 200 OK\r\na: {large}")).is_err(), "without an end");
         assert!(parsed(&format!("HTTP/1.1 200 OK\r\na: {large}\r\n\r\n")).is_err());
+    }
+
+    #[test]
+    fn a_head_is_looked_at_again_when_it_may_end() {
+        for head in ["HTTP/1.1 200 OK\r\na: b\r\n\r\n", "HTTP/1.1 200 OK\na: b\n\n"] {
+            for seen in 1..head.len() {
+                assert!(may_end(head.as_bytes(), seen), "{seen}");
+                for now in seen..head.len() {
+                    assert!(!may_end(&head.as_bytes()[..now], seen), "{seen}..{now}");
+                }
+            }
+        }
+        assert!(may_end(b"H", 0));
     }
 
     proptest! {

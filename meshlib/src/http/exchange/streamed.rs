@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task::Poll;
+use std::task::Waker;
 
 use bytes::BytesMut;
 use http::Method;
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::Broken;
 use super::Http1;
 use super::Unanswered;
 use super::head::MAX_HEAD_BYTES;
@@ -33,10 +35,13 @@ use crate::io::Io;
 
 /// Sends a request and returns its answer. The connection is kept for others when both have ended.
 pub(in crate::http) async fn send(
-    http1: Http1,
+    mut http1: Http1,
     request: Request<Body>,
     slot: &Arc<Slot>,
 ) -> Result<Response<Body>, Unanswered> {
+    if http1.is_closed(Waker::noop()) {
+        return Err(Unanswered::new(Some(request), Broken::Cut));
+    }
     let mut builder = Builder::new();
     let handshake = builder.max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(http1.io)).await;
     let (mut sender, connection) = match handshake {

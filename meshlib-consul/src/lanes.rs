@@ -6,7 +6,8 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Refusals that come together count as one.
@@ -18,17 +19,19 @@ const FLOOR: usize = 4;
 
 /// A number of requests that shrinks when the agent refuses connections and grows back.
 ///
-/// Who waits is served in order.
+/// Who waits is served in order: a watch that comes back at once waits behind those who wait already.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     state: Mutex<State>,
-    freed: Notify,
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
 struct State {
     most: usize,
     allowed: usize,
+    /// How many places there are, free ones and others: more than allowed until enough have been left.
+    places: usize,
     used: usize,
     waiting: usize,
     refused: Option<Instant>,
@@ -37,34 +40,31 @@ struct State {
 
 impl Lanes {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        let state = State { most, allowed: most, used: 0, waiting: 0, refused: None, grown: Instant::now() };
-        Arc::new(Self { state: Mutex::new(state), freed: Notify::new() })
+        let state = State {
+            most,
+            allowed: most,
+            places: most,
+            used: 0,
+            waiting: 0,
+            refused: None,
+            grown: Instant::now(),
+        };
+        Arc::new(Self { state: Mutex::new(state), places: Arc::new(Semaphore::new(most)) })
     }
 
     /// Waits for one of them.
     pub(crate) async fn enter(self: &Arc<Self>) -> Lane {
-        let mut waiting = None;
-        loop {
-            if let Some(lane) = self.try_enter() {
-                return lane;
+        self.grow();
+        let place = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(place),
+            Err(_) => {
+                let _waiting = Waiting::new(self);
+                Arc::clone(&self.places).acquire_owned().await
             }
-            waiting.get_or_insert_with(|| Waiting::new(self));
-            self.freed.notified().await;
-        }
-    }
-
-    fn try_enter(self: &Arc<Self>) -> Option<Lane> {
-        let mut state = self.lock();
-        state.grow();
-        let free = state.used < state.allowed;
-        if free {
-            state.used += 1;
-            // Whoever was told of the same place, or waits for another one, looks again.
-            if state.used < state.allowed && state.waiting > 0 {
-                self.freed.notify_one();
-            }
-        }
-        free.then(|| Lane(Arc::clone(self)))
+        };
+        self.lock().used += 1;
+        // Nobody closes the semaphore.
+        Lane { lanes: Arc::clone(self), place: place.ok() }
     }
 
     /// Whether somebody waits.
@@ -90,6 +90,7 @@ impl Lanes {
         }
         state.allowed = (state.used.min(state.allowed) / 2).max(FLOOR).min(state.most);
         state.refused = Some(Instant::now());
+        state.places -= self.places.forget_permits(state.places.saturating_sub(state.allowed));
         tracing::warn!(requests = state.allowed, "consul refuses connections; fewer requests at a time");
     }
 
@@ -98,10 +99,25 @@ impl Lanes {
         let mut state = self.lock();
         if state.most < most {
             state.most = most;
-            state.allowed = most;
-            drop(state);
-            self.freed.notify_one();
+            self.allow(&mut state, most);
         }
+    }
+
+    fn grow(&self) {
+        let mut state = self.lock();
+        let since = state.refused.map_or(state.grown, |at| state.grown.max(at));
+        if state.allowed < state.most && since.elapsed() >= GROW_EVERY {
+            let allowed = state.allowed + 1;
+            self.allow(&mut state, allowed);
+            state.grown = Instant::now();
+        }
+    }
+
+    fn allow(&self, state: &mut State, allowed: usize) {
+        state.allowed = allowed;
+        let missing = allowed.saturating_sub(state.places);
+        state.places += missing;
+        self.places.add_permits(missing);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,24 +125,24 @@ impl Lanes {
     }
 }
 
-impl State {
-    fn grow(&mut self) {
-        let since = self.refused.map_or(self.grown, |at| self.grown.max(at));
-        if self.allowed < self.most && since.elapsed() >= GROW_EVERY {
-            self.allowed += 1;
-            self.grown = Instant::now();
-        }
-    }
-}
-
 /// A place among the requests that are on their way.
 #[derive(Debug)]
-pub(crate) struct Lane(Arc<Lanes>);
+pub(crate) struct Lane {
+    lanes: Arc<Lanes>,
+    place: Option<OwnedSemaphorePermit>,
+}
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.0.lock().used -= 1;
-        self.0.freed.notify_one();
+        let mut state = self.lanes.lock();
+        state.used -= 1;
+        if state.places > state.allowed
+            && let Some(place) = self.place.take()
+        {
+            // One too many since a refusal.
+            place.forget();
+            state.places -= 1;
+        }
     }
 }
 
@@ -165,6 +181,21 @@ mod tests {
         tokio::time::advance(GROW_EVERY).await;
         let _lane = lanes.enter().await;
         assert_eq!(lanes.allowed(), 11);
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_at_once_waits_behind_those_who_wait() {
+        let lanes = Lanes::new(1);
+        let first = lanes.enter().await;
+        let mut waits = Box::pin(lanes.enter());
+        assert!(waits.as_mut().now_or_never().is_none());
+
+        drop(first);
+        let mut again = Box::pin(lanes.enter());
+
+        assert!(again.as_mut().now_or_never().is_none());
+        drop(waits.await);
+        drop(again.await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -172,3 +172,19 @@ async fn a_backend_that_has_seen_enough_of_a_request_is_heard() {
 
     assert_eq!(client.answer().await.status, 413);
 }
+
+#[tokio::test]
+async fn a_head_without_an_end_is_given_up() {
+    let (listener, proxy) = proxy().await;
+    let mut client = proxy.connect().await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut backend = Wire::accept(&listener).await;
+    backend.head().await;
+    backend.send("HTTP/1.1 200 OK\r\na: ").await;
+
+    // The proxy closes the connection while more is on its way; the backend never does.
+    let endless = async { while backend.try_send([b'a'; 8 * 1024]).await.is_ok() {} };
+    let (answer, ()) = tokio::join!(client.answer(), endless);
+
+    assert_eq!(answer.status, 502);
+}

@@ -183,7 +183,8 @@ async fn a_head_without_an_end_is_given_up() {
     backend.send("HTTP/1.1 200 OK\r\na: ").await;
 
     // The proxy closes the connection while more is on its way; the backend never does.
-    let endless = async { while backend.try_send([b'a'; 8 * 1024]).await.is_ok() {} };
+    let more = vec![b'a'; 8 * 1024];
+    let endless = async { while backend.try_send(&more).await.is_ok() {} };
     let (answer, ()) = tokio::join!(client.answer(), endless);
 
     assert_eq!(answer.status, 502);

@@ -138,14 +138,17 @@ impl Program {
         Arc::into_inner(dir).unwrap()
     }
 
-    /// Processor time used so far.
+    /// Processor time that its threads have used so far, as the scheduler has measured it: `/proc/PID/stat` counts ticks of
+    /// the clock, of which few fall into what is short.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The name in parentheses may hold blanks; user and system time are the 12th and 13th field behind it.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        // Linux counts in hundredths of a second whatever its own clock is.
-        Duration::from_millis(ticks * 10)
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let used = threads.map(|thread| {
+            let path = thread.unwrap().path().join("schedstat");
+            // It may have ended meanwhile.
+            let stat = fs::read_to_string(path).unwrap_or_default();
+            stat.split_whitespace().next().map_or(0, |nanos| nanos.parse::<u64>().unwrap())
+        });
+        Duration::from_nanos(used.sum())
     }
 
     /// Resident anonymous memory in bytes.

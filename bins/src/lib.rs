@@ -3,9 +3,14 @@
 //! The programs under `src/bin` only read arguments and set exit statuses; everything else is here, where tests,
 //! fuzzers and the quickstart reach it.
 
+pub mod about;
+pub mod cli;
+pub mod control;
+pub mod ending;
 pub mod limits;
 pub mod load;
 pub mod log;
+pub mod signals;
 pub mod units;
 pub mod workers;
 

@@ -5,6 +5,8 @@ use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
+use crate::log;
+
 /// Takes all descriptors that the hard limit allows: each connection needs two, and the usual soft limit of 1,024 is there
 /// for programs that use `select`.
 pub fn raise_descriptors() {
@@ -13,6 +15,6 @@ pub fn raise_descriptors() {
         return;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, descriptors = limit.current, "cannot raise the limit of open descriptors");
+        tracing::warn!(target: log::PROCESS, %error, descriptors = limit.current, "cannot raise the limit of open descriptors");
     }
 }

@@ -117,8 +117,11 @@ pub fn problems(options: &LogOptions) -> Vec<String> {
     Chosen::from_variable(options).problems
 }
 
-/// The crates that work on behalf of a tool.
-const CRATES: [&str; 4] = ["meshlib", "meshlib_namerd", "meshlib_consul", "bins"];
+/// The target of what is said about the process itself, in all programs: its start, its signals, its end.
+pub const PROCESS: &str = "process";
+
+/// What works on behalf of a tool.
+const WORKING: [&str; 5] = [PROCESS, "meshlib", "meshlib_namerd", "meshlib_consul", "bins"];
 
 /// Which lines are logged, and what about the choice could not be understood.
 struct Chosen {
@@ -170,7 +173,7 @@ impl Chosen {
         let tool = options.tool;
         let (target, level) = directive.split_once('=').unwrap_or((directive, "trace"));
         let texts: Vec<_> = if is_of(tool, directive) {
-            let named = [target].into_iter().chain(CRATES).map(|name| format!("{name}={level}"));
+            let named = [target].into_iter().chain(WORKING).map(|name| format!("{name}={level}"));
             let is_terse = level.parse::<LevelFilter>().is_ok_and(|level| level < LevelFilter::DEBUG);
             let retold = options.retold.iter().filter(|_| is_terse && !level.eq_ignore_ascii_case("off"));
             named.chain(retold.map(|name| format!("{name}=error"))).collect()

@@ -18,17 +18,3 @@ mod upstream;
 mod wire;
 
 pub use program::main;
-
-/// Why the program ends without having done what it was asked for.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// It was asked for something that cannot be.
-    #[error("{0}")]
-    Usage(String),
-    /// It lacks a privilege.
-    #[error("{0}")]
-    Privilege(String),
-    /// Something went wrong.
-    #[error("{0}")]
-    Runtime(String),
-}

@@ -14,7 +14,7 @@
 //! | `mirror` | copies of certificates on disk |
 //! | `files` | what is wrong with files that settings name |
 //! | `admin`, `metrics`, `observer` | what operators see |
-//! | `sockets`, `signals` | where it listens, and what it is asked for |
+//! | `sockets` | where it listens |
 //! | `parts`, `run` | what is made of the settings, and running it |
 
 mod access;
@@ -39,7 +39,6 @@ mod program;
 mod route;
 mod run;
 mod send;
-mod signals;
 mod sockets;
 mod table;
 pub mod tags;

@@ -20,7 +20,11 @@ use meshlib::ListenOptions;
 use meshlib::Listener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
+use tokio::task;
 use tokio::time;
+
+use crate::ending::Ending;
+use crate::log;
 
 /// What a worker does, on its own runtime, until it ends.
 pub struct Job {
@@ -131,6 +135,24 @@ impl Workers {
     /// Cancel-safe.
     pub async fn failure(&mut self) -> Option<JobError> {
         self.failures.recv().await
+    }
+
+    /// Waits until all have ended. A job that fails begins the end of the program.
+    ///
+    /// # Errors
+    ///
+    /// The first job that failed.
+    pub async fn until_ended(mut self, ending: &Ending) -> Result<(), JobError> {
+        let mut first = None;
+        while let Some(error) = self.failure().await {
+            tracing::error!(target: log::PROCESS, error = %log::chain(&error), grace = ?ending.grace(), "draining");
+            ending.begin();
+            first.get_or_insert(error);
+        }
+        let joined = task::spawn_blocking(move || self.join()).await;
+        first.map_or(Ok(()), Err)?;
+        let joined = joined.unwrap_or_else(|error| Err(io::Error::other(error)));
+        joined.map_err(|source| JobError { job: "a worker".into(), source })
     }
 
     /// Waits until all have ended. Blocks the thread.

@@ -234,7 +234,7 @@ fn a_second_signal_ends_it_at_once_with_1() {
     program.line_with("Read 2 bytes");
 
     program.signal(Signal::TERM);
-    program.line_with("Draining");
+    program.line_with("draining");
     program.signal(Signal::TERM);
 
     assert_eq!(program.exit(), Some(1));

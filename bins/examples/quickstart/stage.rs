@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bins::ending::Ending;
 use bins::linkerd_tcp::Prepared;
 use bins::linkerd_tcp::config;
 use http::Method;
@@ -74,7 +75,8 @@ impl Stage {
         let serving = tokio::spawn({
             let drain = drain.clone();
             async move {
-                let result = bound.run(drain.clone(), watch::channel(()).1).await;
+                let ending = Ending::new(drain.clone(), bound.grace());
+                let result = bound.run(ending, watch::channel(()).1).await;
                 // Whatever ended it, nothing is left to wait for.
                 drain.start();
                 result

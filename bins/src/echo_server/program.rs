@@ -5,28 +5,32 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use clap::Parser;
-use futures::future::try_join_all;
 use meshlib::Drain;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::Server;
-use tokio::runtime::Builder;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tokio::sync::Semaphore;
 use tower::service_fn;
 use tracing::Level;
 
 use super::exchange::exchange;
+use crate::cli::Failure;
+use crate::cli::Tool;
+use crate::control;
+use crate::ending::Ending;
 use crate::limits;
 use crate::log;
 use crate::log::LogFormat;
 use crate::log::LogOptions;
 use crate::log::LogOutput;
+use crate::signals;
+use crate::signals::Signals;
+use crate::workers::Job;
+use crate::workers::Workers;
 
-/// The status for misuse; for what goes wrong later it is 1.
-const MISUSED: u8 = 2;
+const TOOL: Tool = Tool::new("echo-server");
 
 /// How long connections may go on after a signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -55,7 +59,8 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Signals:
-  TERM, INT  stop accepting, let connections end within 10 s, exit 0; a second one exits at once with 1
+  TERM, INT, QUIT
+             stop accepting, let connections end within 10 s, exit 0; a second one exits at once with 1
 
 Environment:
   RUST_LOG   what to log to stdout, such as echo_server=debug, which shows what clients say [default: echo_server=info]
@@ -69,62 +74,36 @@ Example:
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args: Args = match TOOL.parse() {
         Ok(args) => args,
-        Err(error) => {
-            // Nobody is left to be told that this cannot be printed.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS };
-        }
+        Err(status) => return status,
     };
     let options = LogOptions::new("echo_server").with_output(LogOutput::Stdout).with_level(Level::INFO);
     log::start(&options.with_format(args.log_format));
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", log::chain(&*error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     limits::raise_descriptors();
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(args))
+    let served = control::run(serve(&args));
+    TOOL.ended(Args::command(), served.unwrap_or_else(|error| Err(Failure::runtime(error))))
 }
 
-async fn serve(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(args: &Args) -> Result<(), Failure> {
     // Before anybody can connect, so that no signal ends the process in the midst of an exchange.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let drain = Drain::new();
-    let limit = usize::try_from(args.max_connections)?.min(Semaphore::MAX_PERMITS);
+    let mut signals = Signals::install().map_err(Failure::runtime)?;
+    let ending = Ending::new(Drain::new(), GRACE);
+    let limit = usize::try_from(args.max_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let limit = Arc::new(Semaphore::new(limit));
-    let mut servers = Vec::new();
+    let mut jobs = Vec::new();
     for addr in &args.addr {
-        let listener = Listener::open(*addr, &ListenOptions::default()).and_then(Listener::from_std);
-        let listener = listener.map_err(|error| format!("cannot listen on {addr}: {error}"))?;
-        let server = Server::from_listener(listener).share_limit(Arc::clone(&limit));
-        tracing::info!(target: "echo_server", "Listening on {}", server.local_addr());
-        servers.push(server.serve(service_fn(exchange), drain.clone()));
+        let listener = Listener::open(*addr, &ListenOptions::default())
+            .map_err(|error| Failure::Runtime(format!("cannot listen on {addr}: {error}")))?;
+        let local = listener.local_addr().map_err(Failure::runtime)?;
+        tracing::info!(target: "echo_server", "Listening on {local}");
+        let (limit, drain) = (Arc::clone(&limit), ending.drain().clone());
+        jobs.push(Job::new(format!("the server at {addr}"), async move {
+            let server = Server::from_listener(Listener::from_std(listener)?).share_limit(limit);
+            server.serve(service_fn(exchange), drain).await
+        }));
     }
-
-    let serving = try_join_all(servers);
-    let mut serving = std::pin::pin!(serving);
-    let mut is_ending = false;
-    loop {
-        tokio::select! {
-            result = &mut serving => return Ok(result.map(drop)?),
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if is_ending {
-            return Err("a second signal: exiting at once".into());
-        }
-        is_ending = true;
-        tracing::info!(target: "echo_server", grace = ?GRACE, "Draining");
-        let drain = drain.clone();
-        tokio::spawn(async move { drain.finish(GRACE).await });
-    }
+    let workers = Workers::start(vec![jobs]).map_err(Failure::runtime)?;
+    let served = ending.serve(workers.until_ended(&ending), &mut signals, signals::nothing_to_do);
+    served.await.map_err(Failure::runtime)?.map_err(Failure::runtime)
 }

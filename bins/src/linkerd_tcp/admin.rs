@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::Request;
 use http::StatusCode;
 use http::header::ACCEPT;
-use meshlib::Drain;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::View;
 use meshlib::balance::ViewState;
@@ -22,11 +21,11 @@ use meshlib::http::admin::typed;
 use meshlib::observe::prometheus::Format;
 use meshlib::observe::prometheus::content_type;
 use serde_json::Value;
-use tokio::sync::Notify;
 
 use super::config::Config;
 use super::config::Generation;
 use super::metrics::Metrics;
+use crate::ending::Ending;
 
 /// How long a client of the admin server may take for a request, and leave bytes of the answer untaken.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,8 +35,7 @@ pub(super) fn pages(
     config: &Config,
     metrics: &Metrics,
     views: Vec<(String, View)>,
-    drain: &Drain,
-    stop: &Arc<Notify>,
+    ending: &Ending,
 ) -> HttpServer<Router> {
     // Generation A listens on all interfaces unless told otherwise; reading is harmless there, stopping is not.
     let open = config.admin.explicit_addr || config.generation == Generation::Routers;
@@ -45,7 +43,7 @@ pub(super) fn pages(
     let registry = metrics.registry.clone();
     let views: Arc<[(String, View)]> = views.into();
     let (ready_views, state_views) = (Arc::clone(&views), views);
-    let (draining, stop) = (drain.clone(), Arc::clone(stop));
+    let (draining, ending) = (ending.drain().clone(), ending.clone());
     let router = Router::new()
         .hiding_methods()
         .get("/metrics", move |request| {
@@ -63,7 +61,9 @@ pub(super) fn pages(
         })
         .get("/state.json", move |_| json(state(&state_views)))
         .post("/shutdown", access, move |_| {
-            stop.notify_one();
+            if ending.begin() {
+                tracing::info!(target: "linkerd_tcp::app", grace = ?ending.grace(), "asked to shut down; draining");
+            }
             status(StatusCode::OK)
         })
         .post("/abort", access, |_| {

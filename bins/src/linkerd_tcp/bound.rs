@@ -12,7 +12,6 @@ use meshlib::Draining;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::balance::View;
-use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
@@ -22,10 +21,10 @@ use super::config::Generation;
 use super::metrics::Metrics;
 use super::namespace;
 use super::wire::Destination;
+use crate::ending::Ending;
 use crate::load::ConfigError;
 use crate::load::Place;
 use crate::load::Problem;
-use crate::log;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -44,7 +43,6 @@ pub struct Bound {
     /// One socket per worker for each server, in the order of the configuration.
     servers: Vec<(SocketAddr, Vec<TcpListener>)>,
     metrics: Metrics,
-    stop: Arc<Notify>,
 }
 
 impl Prepared {
@@ -81,8 +79,7 @@ impl Prepared {
         match (problems.next(), admin) {
             (None, Some((admin, admin_addr))) => {
                 let metrics = Metrics::new(self.config.generation, self.config.admin.metrics_interval);
-                let stop = Arc::default();
-                Ok(Bound { prepared: self, workers, admin, admin_addr, servers, metrics, stop })
+                Ok(Bound { prepared: self, workers, admin, admin_addr, servers, metrics })
             }
             (Some(first), _) => Err(ConfigError::new(first, problems)),
             (None, None) => Err(super::whole(&self.config, "the admin address has no socket".into())),
@@ -106,8 +103,8 @@ impl Bound {
         self.prepared.config.generation == Generation::Proxies
     }
 
-    /// Serves until the drain has finished. Whoever asks for `/shutdown` starts it, with the configured grace. What is sent
-    /// as `reload` makes it look at certificates and keys at once.
+    /// Serves until it has ended. Whoever asks for `/shutdown` begins the end, too. What is sent as `reload` makes it look
+    /// at certificates and keys at once.
     ///
     /// Runs the control tasks (discovery, admin, reloading) on the caller's runtime and connections on threads of their
     /// own.
@@ -115,14 +112,14 @@ impl Bound {
     /// # Errors
     ///
     /// If a thread cannot be started, or if a listening socket broke or a server panicked: that is logged at once and
-    /// starts the drain, with the configured grace.
+    /// begins the end.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future forces the drain: connections are cut and the threads end.
-    pub async fn run(self, drain: Drain, reload: watch::Receiver<()>) -> io::Result<()> {
-        let Self { prepared, workers, admin, admin_addr, servers, metrics, stop } = self;
-        let grace = prepared.config.admin.grace;
+    pub async fn run(self, ending: Ending, reload: watch::Receiver<()>) -> io::Result<()> {
+        let Self { prepared, workers, admin, admin_addr, servers, metrics } = self;
+        let drain = ending.drain();
         let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
         let mut views: Vec<(String, View)> = Vec::new();
         let mut reloading = tls_reloads(&prepared, &reload);
@@ -183,7 +180,7 @@ impl Bound {
         tracing::info!(target: "linkerd_tcp::app", addr = %admin_addr, workers, "admin");
 
         let admin_drain = Drain::new();
-        let pages = admin::pages(&prepared.config, &metrics, views, &drain, &stop);
+        let pages = admin::pages(&prepared.config, &metrics, views, &ending);
         let admin_server =
             meshlib::Server::from_listener(Listener::from_std(admin)?).evict_beyond(ADMIN_CONNECTIONS);
         let admin_task = tokio::spawn({
@@ -195,16 +192,7 @@ impl Bound {
             }
         });
         let cut_off = ForceOnDrop(Some(drain.clone()));
-        let workers = Workers::start(jobs)?;
-        let result = tokio::select! {
-            result = ended(workers, &drain, grace) => result,
-            () = async {
-                stop.notified().await;
-                tracing::info!(target: "linkerd_tcp::app", ?grace, "asked to shut down; draining");
-                drain.finish(grace).await;
-                std::future::pending().await
-            } => Ok(()),
-        };
+        let result = Workers::start(jobs)?.until_ended(&ending).await.map_err(io::Error::other);
         cut_off.disarm();
         reloading.abort_all();
         // An answer that is being given, such as the one to /shutdown, is given.
@@ -229,21 +217,6 @@ async fn stays(drain: Drain, work: Draining) -> io::Result<()> {
         () = drain.forced() => {}
     }
     Ok(())
-}
-
-/// Waits until all workers have ended. The first failure of a job starts the drain, and is the error.
-async fn ended(mut workers: Workers, drain: &Drain, grace: Duration) -> io::Result<()> {
-    let mut first = None;
-    while let Some(error) = workers.failure().await {
-        tracing::error!(target: "linkerd_tcp::app", error = %log::chain(&error), ?grace, "draining");
-        let drain = drain.clone();
-        // Ends with the drain.
-        tokio::spawn(async move { drain.finish(grace).await });
-        first.get_or_insert(error);
-    }
-    let joined = tokio::task::spawn_blocking(move || workers.join()).await;
-    first.map_or(Ok(()), |error| Err(io::Error::other(error)))?;
-    joined.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Forces a drain unless what it guards has ended well.

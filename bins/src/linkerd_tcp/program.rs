@@ -3,24 +3,30 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::Parser;
 use meshlib::Drain;
-use tokio::runtime::Builder;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tokio::sync::watch;
 
 use super::Bound;
 use super::Prepared;
 use super::config;
+use crate::cli::Failure;
+use crate::cli::Tool;
+use crate::control;
+use crate::ending::Ending;
 use crate::limits;
 use crate::load;
+use crate::load::ConfigError;
 use crate::log;
 use crate::log::LogFormat;
 use crate::log::LogOptions;
+use crate::signals;
+use crate::signals::Order;
+use crate::signals::Signals;
 
-/// The status for everything that goes wrong, as the original had it for misuse.
-const FAILED: u8 = 1;
+/// The original had the same status for misuse as for everything else.
+const TOOL: Tool = Tool::new("linkerd-tcp").with_misused(1);
 
 /// A TCP and TLS load balancer for the linkerd service mesh, fed by namerd.
 ///
@@ -53,9 +59,11 @@ pub struct Args {
 
 const AFTER_HELP: &str = "\
 Signals:
-  TERM, INT  stop accepting, let streams end within the grace (10 s unless admin.graceSecs says otherwise), exit 0;
-             a second one exits at once with 1
+  TERM, INT, QUIT
+             stop accepting, let streams end within the grace (10 s unless admin.graceSecs says
+             otherwise), exit 0; a second one exits at once with 1
   HUP        load certificates and keys again
+  USR1       nothing
 
 Environment:
   RUST_LOG   what to log to stderr, such as linkerd_tcp=info or trace [default: errors only]
@@ -66,81 +74,52 @@ Example:
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args: Args = match TOOL.parse() {
         Ok(args) => args,
-        Err(error) => {
-            // Nobody is left to be told that this cannot be printed.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
-        }
+        Err(status) => return status,
     };
     log::start(&LogOptions::new("linkerd_tcp").with_format(args.log_format));
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", log::chain(&*error));
-            ExitCode::from(FAILED)
-        }
-    }
+    TOOL.ended(Args::command(), run(&args))
 }
 
-fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let source = load::read(&args.path)?;
-    let (config, warnings) = config::parse(&source.text, &source.name)?;
+fn run(args: &Args) -> Result<(), Failure> {
+    let source = load::read(&args.path).map_err(|error| Failure::Config(log::chain(&error)))?;
+    let wrong = |error: ConfigError| Failure::Config(error.to_string());
+    let (config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
     for warning in &warnings {
         eprintln!("{warning}");
     }
-    let prepared = Prepared::new(config)?;
+    let prepared = Prepared::new(config).map_err(wrong)?;
     if args.check {
         if args.strict && !warnings.is_empty() {
-            return Err(format!("{}: {} warnings", source.name, warnings.len()).into());
+            return Err(Failure::Config(format!("{}: {} warnings", source.name, warnings.len())));
         }
         println!("{}: OK, {}", source.name, prepared.summary());
         return Ok(());
     }
     limits::raise_descriptors();
-    // The control runtime: discovery, admin, signals. It needs no threads but this one; those that read files end after
-    // a while without work.
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-    let result = runtime.block_on(async {
-        let bound = prepared.bind(args.workers.map(usize::from))?;
+    let served = control::run(async {
+        // Before anybody can connect, so that no signal ends the process in the midst of a connection.
+        let signals = Signals::install().map_err(Failure::runtime)?;
+        let bound = prepared.bind(args.workers.map(usize::from)).map_err(wrong)?;
         if bound.announces_admin() {
             println!("Listening on http://{}.", bound.admin());
         }
-        serve(bound).await
+        serve(bound, signals).await
     });
-    // After a second signal there are threads that work on; the process ends without them.
-    runtime.shutdown_background();
-    result
+    served.unwrap_or_else(|error| Err(Failure::runtime(error)))
 }
 
-async fn serve(bound: Bound) -> Result<(), Box<dyn std::error::Error>> {
-    let drain = Drain::new();
+async fn serve(bound: Bound, mut signals: Signals) -> Result<(), Failure> {
     let (reload, reloads) = watch::channel(());
-    let grace = bound.grace();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-
-    let serving = bound.run(drain.clone(), reloads);
-    let mut serving = std::pin::pin!(serving);
-    let mut ending: Option<tokio::task::JoinHandle<bool>> = None;
-    loop {
-        let told = tokio::select! {
-            result = &mut serving => return Ok(result?),
-            _ = terminate.recv() => "TERM",
-            _ = interrupt.recv() => "INT",
-            _ = hangup.recv() => {
-                tracing::info!(target: "linkerd_tcp::app", "loading certificates and keys again");
-                reload.send_replace(());
-                continue;
-            }
-        };
-        if ending.is_some() {
-            return Err(format!("a second signal ({told}): exiting at once").into());
+    let ending = Ending::new(Drain::new(), bound.grace());
+    let serving = bound.run(ending.clone(), reloads);
+    let served = ending.serve(serving, &mut signals, |order| match order {
+        Order::Reload => {
+            tracing::info!(target: "linkerd_tcp::app", "loading certificates and keys again");
+            reload.send_replace(());
         }
-        tracing::info!(target: "linkerd_tcp::app", signal = told, ?grace, "draining");
-        let drain = drain.clone();
-        ending = Some(tokio::spawn(async move { drain.finish(grace).await }));
-    }
+        order => signals::nothing_to_do(order),
+    });
+    served.await.map_err(Failure::runtime)?.map_err(Failure::runtime)
 }

@@ -252,9 +252,10 @@ Sysctls:
   net.ipv4.tcp_fwmark_accept, net.ipv4.fwmark_reflect, net.ipv6.fwmark_reflect
 
 Signals:
-  TERM, INT  send no more connections here, let those that are here end within --drain-timeout,
+  TERM, INT, QUIT
+             send no more connections here, let those that are here end within --drain-timeout,
              remove the rules, exit 0; a second one removes the rules and exits at once with 1
-  HUP        nothing
+  HUP, USR1  nothing
 
 Environment:
   RUST_LOG   what to log to stdout, such as tproxy_poc=debug or trace [default: tproxy_poc=info]

@@ -9,7 +9,6 @@ use meshlib::tproxy::rules::Sysctl;
 use meshlib::tproxy::rules::Tool;
 use meshlib::tproxy::rules::remove;
 
-use super::Failure;
 use super::args::InterceptArgs;
 use super::args::ReplyArg;
 use super::args::RulesCommand;
@@ -18,6 +17,7 @@ use super::plan;
 use super::plan::Plan;
 use super::privileges;
 use super::rules;
+use crate::cli::Failure;
 
 /// The status for rules that differ.
 const DIFFERENT: u8 = 1;

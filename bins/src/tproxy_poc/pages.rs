@@ -18,8 +18,8 @@ use meshlib::http::admin::typed;
 use meshlib::observe::prometheus::Format;
 use meshlib::observe::prometheus::content_type;
 
-use super::Failure;
 use super::metrics::Metrics;
+use crate::cli::Failure;
 
 /// How long a client may take for a request, and leave bytes of the answer untaken.
 const PATIENCE: Duration = Duration::from_secs(10);

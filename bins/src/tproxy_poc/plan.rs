@@ -9,13 +9,13 @@ use meshlib::tproxy::rules::Rules;
 use meshlib::tproxy::rules::Tool;
 use meshlib::tproxy::rules::Topology;
 
-use super::Failure;
 use super::args::InterceptArgs;
 use super::args::ModeArg;
 use super::args::ReplyArg;
 use super::args::ToolArg;
 use super::args::TopologyArg;
 use super::upstream::Target;
+use crate::cli::Failure;
 
 /// What is intercepted and how.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use meshlib::tproxy::rules::Rules;
 use meshlib::tproxy::rules::Sysctl;
 use meshlib::tproxy::rules::Tool;
 
-use super::Failure;
 use super::plan::is_here;
 use super::plan::search_path;
 use super::privileges::Lent;
 use super::run::run_all;
 use super::run::shown;
+use crate::cli::Failure;
 
 /// Rules that this process has set, until they are removed.
 #[derive(Debug)]

@@ -19,9 +19,9 @@ use rustix::process::Signal;
 use rustix::process::pidfd_open;
 use rustix::process::pidfd_send_signal;
 
-use super::Failure;
 use super::plan::is_here;
 use super::plan::search_path;
+use crate::cli::Failure;
 
 /// More rules of one kind than anybody sets: what is removed until there is no more ends here.
 const MOST: usize = 1000;

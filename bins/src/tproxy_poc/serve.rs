@@ -11,14 +11,10 @@ use meshlib::Listener;
 use meshlib::Server;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules::Tool;
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tokio::sync::Semaphore;
 use tokio::task;
 use tower::service_fn;
 
-use super::Failure;
 use super::args::Args;
 use super::loops::Loops;
 use super::pages;
@@ -28,7 +24,10 @@ use super::privileges::Keep;
 use super::rules;
 use super::rules::Applied;
 use super::wire::Wire;
-use crate::log;
+use crate::cli::Failure;
+use crate::ending::Ending;
+use crate::signals;
+use crate::signals::Signals;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -36,7 +35,8 @@ use crate::workers::Workers;
 /// Runs the proxy until a signal ends it.
 pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result<(), Failure> {
     // Before any rule is set, so that no signal leaves one behind.
-    let mut signals = Signals::install()?;
+    let mut signals =
+        Signals::install().map_err(|error| Failure::Runtime(format!("cannot handle signals: {error}")))?;
     let using = match plan.rules.intercept {
         Intercept::Redirect => "Using NAT rules for iptables",
         _ => "Using Tproxy rules for iptables",
@@ -60,7 +60,9 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
         }
     };
     let intercept = plan.rules.intercept;
-    let serving = Serving { args, intercept, wire, drain: Drain::new(), applied: applied.clone() };
+    let ending = Ending::after(release(applied.clone()), Drain::new(), args.drain_timeout);
+    let kept = if applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
+    let serving = Serving { args, intercept, wire, ending, kept };
     let result = serving.run(listeners, metrics_server, &mut signals).await;
     if let Some(applied) = applied {
         applied.remove()?;
@@ -89,9 +91,9 @@ struct Serving<'a> {
     args: &'a Args,
     intercept: Intercept,
     wire: Arc<Wire>,
-    drain: Drain,
-    /// Rules that go when the proxy does.
-    applied: Option<Arc<Applied>>,
+    ending: Ending,
+    /// What this thread may do on.
+    kept: Keep,
 }
 
 impl Serving<'_> {
@@ -102,17 +104,20 @@ impl Serving<'_> {
         pages: Option<Server>,
         signals: &mut Signals,
     ) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::Runtime(error.to_string());
-        let mut workers = Workers::start(self.jobs(listeners)).map_err(failed)?;
-        let kept = if self.applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
-        let control = privileges::keep(kept).map_err(failed)?;
+        let workers = Workers::start(self.jobs(listeners)).map_err(Failure::runtime)?;
+        let control = privileges::keep(self.kept).map_err(Failure::runtime)?;
         tracing::info!(target: "tproxy_poc", control, "capabilities");
         let pages_drain = Drain::new();
         let pages = pages.map(|server| {
             tracing::info!(target: "tproxy_poc", addr = %server.local_addr(), "metrics");
-            tokio::spawn(server.serve(pages::pages(&self.wire.metrics, &self.drain), pages_drain.clone()))
+            let pages = pages::pages(&self.wire.metrics, self.ending.drain());
+            tokio::spawn(server.serve(pages, pages_drain.clone()))
         });
-        let result = self.until_ended(&mut workers, signals).await;
+        let ended = workers.until_ended(&self.ending);
+        let result = match self.ending.serve(ended, signals, signals::nothing_to_do).await {
+            Ok(result) => result.map_err(Failure::runtime),
+            Err(interrupted) => Err(Failure::runtime(interrupted)),
+        };
         pages_drain.finish(Duration::from_millis(500)).await;
         if let Some(pages) = pages {
             pages.abort();
@@ -127,7 +132,7 @@ impl Serving<'_> {
         });
         let intercept = self.intercept;
         let job = |listener| {
-            let (wire, drain, limit) = (Arc::clone(&self.wire), self.drain.clone(), limit.clone());
+            let (wire, drain, limit) = (Arc::clone(&self.wire), self.ending.drain().clone(), limit.clone());
             Job::new("server", async move {
                 privileges::keep(Keep::Sockets)?;
                 let mut server =
@@ -140,45 +145,16 @@ impl Serving<'_> {
         };
         listeners.into_iter().map(|listeners| listeners.into_iter().map(job).collect()).collect()
     }
-
-    /// Waits until all workers have ended. A signal, and the first that fails, start the drain.
-    async fn until_ended(&self, workers: &mut Workers, signals: &mut Signals) -> Result<(), Failure> {
-        let mut first = None;
-        let mut is_ending = false;
-        loop {
-            tokio::select! {
-                failure = workers.failure() => match failure {
-                    None => return first.map_or(Ok(()), Err),
-                    Some(error) => {
-                        let error = log::chain(&error);
-                        tracing::error!(target: "tproxy_poc", error, "draining");
-                        first.get_or_insert(Failure::Runtime(error));
-                    }
-                },
-                signal = signals.next() => {
-                    if is_ending {
-                        return Err(Failure::Runtime(format!("a second signal ({signal}): exiting at once")));
-                    }
-                    tracing::info!(target: "tproxy_poc", signal, grace = ?self.args.drain_timeout, "draining");
-                }
-            }
-            if !is_ending {
-                is_ending = true;
-                tokio::spawn(end(self.drain.clone(), self.args.drain_timeout, self.applied.clone()));
-            }
-        }
-    }
 }
 
-/// Sends new connections past the proxy, then lets the others end.
-async fn end(drain: Drain, grace: Duration, applied: Option<Arc<Applied>>) {
+/// Sends new connections past the proxy.
+async fn release(applied: Option<Arc<Applied>>) {
     if let Some(applied) = applied {
         let released = task::spawn_blocking(move || applied.release()).await;
         if let Ok(Err(error)) = released {
             tracing::error!(target: "tproxy_poc", %error, "connections still come here");
         }
     }
-    drain.finish(grace).await;
 }
 
 /// The sockets of each worker, one for each address.
@@ -195,35 +171,4 @@ fn listen(args: &Args, plan: &Plan, workers: usize) -> Result<Vec<Vec<TcpListene
         all.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
     }
     Ok(all)
-}
-
-/// The signals that end the program, and the one that would leave its rules behind.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> Result<Self, Failure> {
-        let install =
-            |kind| signal(kind).map_err(|error| Failure::Runtime(format!("cannot handle signals: {error}")));
-        Ok(Self {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-            hangup: install(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "TERM",
-                _ = self.interrupt.recv() => return "INT",
-                _ = self.hangup.recv() => {
-                    tracing::info!(target: "tproxy_poc", signal = "HUP", "there is nothing to load again");
-                }
-            }
-        }
-    }
 }

@@ -2,31 +2,32 @@
 
 use std::process::ExitCode;
 
-use tokio::runtime::Builder;
 use tracing::Level;
 
 use super::args::Settings;
 use super::parts::check;
 use super::run::run;
+use crate::about;
+use crate::cli::Failure;
+use crate::cli::Tool;
+use crate::control;
 use crate::limits;
 use crate::log;
 use crate::log::LogOptions;
 use crate::log::LogOutput;
 
-const FAILED: u8 = 1;
-const MISUSED: u8 = 2;
+const TOOL: Tool = Tool::new("tricot");
 /// Outages of Consul: ours are the lines about the services, and what waits for the store has its own.
 const RETOLD: &[&str] = &["meshlib_consul::leader"];
 
 /// Runs the program with the arguments and variables of the process.
 pub fn main() -> ExitCode {
+    if let Some(answered) = about::answer(&Settings::command()) {
+        return answered;
+    }
     let settings = match Settings::parse() {
         Ok(settings) => settings,
-        Err(error) => {
-            // Nobody is left to be told that this cannot be printed.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return TOOL.refused(&error),
     };
     let options = LogOptions::new("tricot").with_output(LogOutput::Stdout).with_level(Level::INFO);
     let options = options.with_format(settings.log_format).with_retold(RETOLD);
@@ -34,39 +35,21 @@ pub fn main() -> ExitCode {
     for warning in &settings.warnings {
         tracing::warn!(target: "tricot", "{warning}");
     }
-    if settings.check {
-        return checked(&settings, &options);
-    }
-    limits::raise_descriptors();
-    let runtime = match Builder::new_current_thread().enable_all().max_blocking_threads(8).build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("tricot: cannot start: {error}");
-            return ExitCode::from(FAILED);
-        }
-    };
-    let result = runtime.block_on(run(settings));
-    // After a second signal there are threads that work on; the process ends without them.
-    runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tricot: {error}");
-            ExitCode::from(FAILED)
-        }
-    }
+    TOOL.ended(Settings::command(), run_or_check(settings, &options))
 }
 
-/// Ends with what there is to say about settings that are only to be checked.
-fn checked(settings: &Settings, options: &LogOptions) -> ExitCode {
-    if let Err(error) = check(settings) {
-        eprintln!("tricot: {error}");
-        return ExitCode::from(MISUSED);
+fn run_or_check(settings: Settings, options: &LogOptions) -> Result<(), Failure> {
+    // What is no good to be checked is no good to be started with.
+    check(&settings).map_err(Failure::Usage)?;
+    if settings.check {
+        // They were printed when logging was started.
+        if !log::problems(options).is_empty() {
+            return Err(Failure::Usage("RUST_LOG is not understood".into()));
+        }
+        println!("the arguments and variables are right");
+        return Ok(());
     }
-    // They were printed when logging was started.
-    if !log::problems(options).is_empty() {
-        return ExitCode::from(MISUSED);
-    }
-    println!("the arguments and variables are right");
-    ExitCode::SUCCESS
+    limits::raise_descriptors();
+    let served = control::run(run(settings)).map_err(Failure::runtime)?;
+    served.map_err(Failure::Runtime)
 }

@@ -23,17 +23,19 @@ use super::admin;
 use super::args::Settings;
 use super::discovery;
 use super::discovery::Discovery;
+use super::metrics::Cut;
 use super::observer;
 use super::observer::Listening;
 use super::on_demand::on_demand;
 use super::parts::Parts;
 use super::plain::ToHttps;
 use super::send::Client;
-use super::signals::Asked;
-use super::signals::Signals;
 use super::sockets::Bound;
 use super::sockets::Sockets;
+use crate::ending::Ending;
 use crate::log;
+use crate::signals::Order;
+use crate::signals::Signals;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -54,7 +56,9 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let workers = workers::usual();
     let sockets = Sockets::open(&settings.listen, workers)?;
     let parts = Parts::new(&settings).await?;
-    let drain = Drain::new();
+    let grace = settings.shutdown_grace;
+    let ending = Ending::after(stopping(parts.metrics.cut.clone(), grace), Drain::new(), grace);
+    let drain = ending.drain();
     let mut tasks = JoinSet::new();
 
     let (wanted, deciding) = on_demand(
@@ -78,7 +82,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         for (jobs, socket) in jobs.iter_mut().zip(sockets) {
             let service = HttpServer::new(parts.manager.challenges().layer(plain.clone()));
             let service = ServiceBuilder::new().layer(option_layer(behind.clone())).service(service);
-            jobs.push(server("HTTP", socket, service, &drain, Listening::new(&parts.metrics, "http")));
+            jobs.push(server("HTTP", socket, service, drain, Listening::new(&parts.metrics, "http")));
         }
     }
     let inbound = Arc::new(parts.inbound(&settings, wanted)?);
@@ -91,7 +95,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
                 .layer(TlsLayer::new(Arc::clone(&inbound)).observe(Arc::new(observer.clone())))
                 .layer(observer.handshakes())
                 .service(parts.proxy(&settings, client.clone()));
-            jobs.push(server("HTTPS", socket, service, &drain, observer));
+            jobs.push(server("HTTPS", socket, service, drain, observer));
         }
     }
 
@@ -99,7 +103,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let (own_tx, own) = watch::channel(parts.spreading(&settings).own);
     let node = settings.consul.node_name.as_deref().map(Arc::from);
     watching.spawn(discovery::follow_own(parts.consul.clone(), node, own_tx));
-    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, public, clients, &drain));
+    let discovery = Discovery::new(&parts.consul, own, parts.discovery(&settings, public, clients, drain));
     watching.spawn(discovery.run());
     tasks.spawn(deciding.run());
     // Locks of orders are given back before the program ends.
@@ -112,14 +116,14 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     tasks.spawn(observer::tell_untrusted(manager, unreachable, settings.acme.ca_cert.clone()));
     let admin_drain = Drain::new();
     if let Some(socket) = sockets.metrics {
-        let server = admin_server(socket, &parts, &drain, admin_drain.clone())?;
+        let server = admin_server(socket, &parts, drain, admin_drain.clone())?;
         tasks.spawn(server);
     }
 
     let running = Workers::start(jobs).map_err(|error| format!("cannot start a thread: {error}"))?;
     notify(&[NotifyState::Ready]);
-    let result = until_ended(running, &drain, settings.shutdown_grace, &mut signals, &parts).await?;
-    let last_work = async {
+    let serving = async {
+        let result = running.until_ended(&ending).await;
         watching.shutdown().await;
         // Whatever it is, it is not worth waiting for much longer once it was told to give up.
         let most = LAST_WORK + Duration::from_secs(1);
@@ -128,14 +132,20 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         }
         admin_drain.finish(Duration::from_millis(200)).await;
         tasks.shutdown().await;
+        tracing::info!(target: "tricot", cut = parts.metrics.cut.requests(), "stopped");
+        result.map_err(|error| log::chain(&error))
     };
-    tokio::select! {
-        () = last_work => {
-            tracing::info!(target: "tricot", cut = parts.metrics.cut.requests(), "stopped");
-            result
-        }
-        signal = signals.end() => Err(at_once(signal)),
-    }
+    let heed = |order| match order {
+        Order::Reload => parts.reload(),
+        Order::Retry => parts.retry(),
+    };
+    ending.serve(serving, &mut signals, heed).await.map_err(|interrupted| interrupted.to_string())?
+}
+
+/// What is told that the end begins.
+async fn stopping(cut: Cut, grace: Duration) {
+    notify(&[NotifyState::Stopping]);
+    cut.within(grace);
 }
 
 fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
@@ -176,61 +186,6 @@ fn admin_server(
             tracing::error!(target: "tricot", %error, "metrics are not served any more");
         }
     })
-}
-
-/// Waits until all workers have ended, and returns how. A signal, and the first that fails, start the drain.
-///
-/// # Errors
-///
-/// A second signal: nothing is to be waited for any more.
-async fn until_ended(
-    mut workers: Workers,
-    drain: &Drain,
-    grace: Duration,
-    signals: &mut Signals,
-    parts: &Parts,
-) -> Result<Result<(), String>, String> {
-    let mut failure = None;
-    loop {
-        tokio::select! {
-            failed = workers.failure() => match failed {
-                None => return Ok(failure.map_or(Ok(()), Err)),
-                Some(error) => {
-                    let error = log::chain(&error);
-                    tracing::error!(target: "tricot", error, "draining");
-                    failure.get_or_insert(error);
-                }
-            },
-            signal = signals.next() => {
-                let signal = match signal {
-                    Asked::End(signal) => signal,
-                    Asked::Reload => {
-                        parts.reload();
-                        continue;
-                    }
-                    Asked::Retry => {
-                        parts.retry();
-                        continue;
-                    }
-                };
-                if drain.is_started() {
-                    return Err(at_once(signal));
-                }
-                tracing::info!(target: "tricot", signal, ?grace, "draining");
-            }
-        }
-        if !drain.is_started() {
-            notify(&[NotifyState::Stopping]);
-            parts.metrics.cut.within(grace);
-            drain.start();
-            let drain = drain.clone();
-            tokio::spawn(async move { drain.finish(grace).await });
-        }
-    }
-}
-
-fn at_once(signal: &str) -> String {
-    format!("a second signal ({signal}): exiting at once")
 }
 
 /// Tells the service manager, if there is one that listens.

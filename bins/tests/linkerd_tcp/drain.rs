@@ -261,7 +261,7 @@ async fn a_listener_that_breaks_starts_the_drain_and_is_the_reason_to_fail() {
 
         let failed = format!("server {broken} of default failed: Invalid argument");
         let logged = program.stderr().wait_for("the failure", |line| line.contains(&failed));
-        assert!(logged.contains("ERROR") && logged.contains("linkerd_tcp::app"), "{logged}");
+        assert!(logged.contains("ERROR") && logged.contains(r#""target":"process""#), "{logged}");
         until("the other server refuses", async || TcpStream::connect(other).await.is_err()).await;
         for io in &mut streams {
             assert_eq!(echo(io, b"after").await.unwrap(), b"after");
@@ -279,6 +279,6 @@ async fn a_listener_that_breaks_starts_the_drain_and_is_the_reason_to_fail() {
 
         drop(streams);
         assert_eq!(program.exit(SOON).await.code(), Some(1));
-        program.stderr().wait_for("the reason", |line| line.starts_with(&failed));
+        program.stderr().wait_for("the reason", |line| line.starts_with(&format!("linkerd-tcp: {failed}")));
     }
 }

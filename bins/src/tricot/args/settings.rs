@@ -34,6 +34,7 @@ use super::values::Health;
 use super::values::base64url;
 use super::with_variable;
 use super::without_empty;
+use crate::about;
 use crate::log::LogFormat;
 
 /// Everything that the program is told by its arguments and variables.
@@ -175,6 +176,11 @@ pub struct ProxySettings {
 }
 
 impl Settings {
+    /// The command line as it is parsed.
+    pub fn command() -> Command {
+        about::with_about(Args::command())
+    }
+
     /// Reads the arguments and variables of the process, and the files with tokens.
     ///
     /// # Errors
@@ -190,7 +196,7 @@ impl Settings {
     ///
     /// As of [`parse`](Self::parse).
     pub fn parse_from(args: impl IntoIterator<Item: Into<OsString> + Clone>) -> Result<Self, clap::Error> {
-        let mut settings = Self::parse_with(Args::command(), args, |name| env::var_os(name))?;
+        let mut settings = Self::parse_with(Self::command(), args, |name| env::var_os(name))?;
         let unknown = unknown::variables(env::vars_os().map(|(name, _)| name));
         if settings.check && !unknown.is_empty() {
             return Err(Args::command().error(ErrorKind::ValueValidation, unknown.join("\n")));

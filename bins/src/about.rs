@@ -1,0 +1,125 @@
+//! What every program can say of itself: what it was built from, its page of the manual, and completions for shells.
+
+use std::env;
+use std::io;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Arg;
+use clap::ArgAction;
+use clap::Command;
+use clap::value_parser;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// The section of the manual for programs that serve, and for those that do not.
+const DAEMONS: &str = "8";
+
+/// Adds the arguments that ask for it.
+pub fn with_about(command: Command) -> Command {
+    let heading = "About";
+    let command = command
+        .arg(
+            Arg::new("completions")
+                .long("completions")
+                .value_name("SHELL")
+                .value_parser(value_parser!(Shell))
+                .exclusive(true)
+                .help("Print completions for a shell")
+                .help_heading(heading),
+        )
+        .arg(
+            Arg::new("man")
+                .long("man")
+                .action(ArgAction::SetTrue)
+                .exclusive(true)
+                .help("Print the page of the manual: `--man | man -l -`")
+                .help_heading(heading),
+        )
+        .arg(
+            Arg::new("verbose")
+                .long("verbose")
+                .action(ArgAction::SetTrue)
+                .requires("version")
+                .help("With --version: what the program was built from")
+                .help_heading(heading),
+        );
+    if env::args_os().any(|arg| arg == "--verbose") {
+        return command.version(built_from());
+    }
+    command
+}
+
+/// Prints what was asked for, if that is all that was. The command is the one that [`with_about`] has made.
+pub fn answer(command: &Command) -> Option<ExitCode> {
+    let mut command = command.clone().mut_args(|arg| arg.required(false));
+    // Whatever is wrong is said by whoever reads the rest.
+    let matches = command.try_get_matches_from_mut(env::args_os()).ok()?;
+    let mut text = Vec::new();
+    let name = command.get_name().to_owned();
+    if let Some(shell) = matches.get_one::<Shell>("completions") {
+        clap_complete::generate(*shell, &mut command, name, &mut text);
+    } else if matches.get_flag("man") {
+        text = man(command).ok()?;
+    } else {
+        return None;
+    }
+    // Nobody is left to be told that this cannot be printed.
+    let _ = io::stdout().write_all(&text);
+    Some(ExitCode::SUCCESS)
+}
+
+/// The page of the manual, for troff. What stands behind the options in the help are sections of their own.
+///
+/// # Errors
+///
+/// None: memory is written to.
+pub fn man(command: Command) -> io::Result<Vec<u8>> {
+    let behind = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let has_subcommands = command.has_subcommands();
+    let man = Man::new(command).section(DAEMONS).manual("meshlib");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if has_subcommands {
+        man.render_subcommands_section(&mut page)?;
+    }
+    for line in behind.lines() {
+        match line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
+            // Lines stay as they are: there are tables among them.
+            Some(title) => write!(page, ".fi\n.SH {}\n.nf\n", title.to_uppercase())?,
+            None => writeln!(page, "{}", escaped(line.strip_prefix("  ").unwrap_or(line)))?,
+        }
+    }
+    writeln!(page, ".fi")?;
+    Ok(page)
+}
+
+/// A line of text that troff shows as it is.
+fn escaped(line: &str) -> String {
+    let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\`");
+    // At the beginning of a line it would be a request.
+    if line.starts_with('.') { format!("\\&{line}") } else { line }
+}
+
+/// The version with what it was built from and with.
+fn built_from() -> String {
+    let features = [
+        ("linkerd-tcp", cfg!(feature = "linkerd-tcp")),
+        ("tproxy-poc", cfg!(feature = "tproxy-poc")),
+        ("echo-server", cfg!(feature = "echo-server")),
+        ("tricot", cfg!(feature = "tricot")),
+    ];
+    let features: Vec<_> = features.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
+    format!(
+        "{}\ncommit    {}\ntarget    {}\ncompiler  {}\nTLS       rustls with aws-lc-rs\nfeatures  {}",
+        env!("CARGO_PKG_VERSION"),
+        env!("BUILT_COMMIT"),
+        env!("BUILT_TARGET"),
+        env!("BUILT_RUSTC"),
+        features.join(" ")
+    )
+}

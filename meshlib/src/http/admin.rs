@@ -2,7 +2,8 @@
 //!
 //! Paths are matched exactly. `HEAD` is answered like `GET` without the body. A request that changes something, which is
 //! every other method, is refused if a web page of another origin made it: an admin port on the loopback address is in
-//! reach of every page its operator opens.
+//! reach of every page its operator opens. A page of the same origin may change something if it was opened at an address
+//! or at `localhost`: other names are in the hand of whoever owns them.
 //!
 //! # Examples
 //!
@@ -18,19 +19,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
 use futures::future::Ready;
 use futures::future::ready;
-use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
 use http::header;
+use http::uri::Authority;
 use tower::Service;
 
 use super::Accepted;
@@ -134,7 +136,7 @@ impl Router {
         if page.access == Access::Loopback && !peer.is_some_and(|peer| peer.ip().is_loopback()) {
             return status(StatusCode::FORBIDDEN);
         }
-        if page.method != Method::GET && is_cross_origin(request.headers()) {
+        if page.method != Method::GET && is_cross_origin(request) {
             return status(StatusCode::FORBIDDEN);
         }
         (page.answer)(request)
@@ -187,18 +189,34 @@ pub fn typed(content_type: &str, text: impl Into<String>) -> Response<Body> {
     response
 }
 
-/// Whether a web page from elsewhere made this request. Tools other than browsers send neither header.
-fn is_cross_origin(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return !matches!(site.as_bytes(), b"same-origin" | b"none");
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else {
+/// Whether a web page from elsewhere may have made this request. Tools other than browsers send neither header.
+fn is_cross_origin(request: &Request<Body>) -> bool {
+    let headers = request.headers();
+    let (site, origin) = (headers.get("sec-fetch-site"), headers.get(header::ORIGIN));
+    if site.is_none() && origin.is_none() {
         return false;
-    };
-    let origin =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    origin.is_none() || origin != host
+    let host = host.or_else(|| request.uri().authority().map(Authority::as_str));
+    let Some(host) = host.filter(|host| is_fixed(host)) else {
+        return true;
+    };
+    if site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none")) {
+        return true;
+    }
+    let authority = |origin: &HeaderValue| Some(origin.to_str().ok()?.split_once("://")?.1 == host);
+    origin.is_some_and(|origin| authority(origin) != Some(true))
+}
+
+/// Whether this is the address of a machine, or its own name for itself. Whoever owns another name may point it here,
+/// and pages that were loaded under it are then of the same origin (DNS rebinding).
+fn is_fixed(host: &str) -> bool {
+    !host.contains('@')
+        && host.parse::<Authority>().is_ok_and(|authority| {
+            let name = authority.host();
+            let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+            name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+        })
 }
 
 #[cfg(test)]
@@ -254,5 +272,28 @@ mod tests {
         let own = [("origin", "http://127.0.0.1:9990"), ("host", "127.0.0.1:9990")];
         assert_eq!(ask("POST", "/do", &own, "127.0.0.1:1"), 200);
         assert_eq!(ask("POST", "/do", &[("sec-fetch-site", "cross-site")], "127.0.0.1:1"), 403);
+        assert_eq!(ask("POST", "/do", &[("origin", "null"), ("host", "127.0.0.1:9990")], "127.0.0.1:1"), 403);
+    }
+
+    #[test]
+    fn a_name_that_somebody_may_point_here_is_no_origin_to_be_trusted() {
+        for (host, status) in [
+            ("127.0.0.1:9990", 200),
+            ("[::1]:9990", 200),
+            ("192.0.2.1", 200),
+            ("localhost:9990", 200),
+            ("LocalHost", 200),
+            ("evil.example:9990", 403),
+            ("127.0.0.1.evil.example", 403),
+            ("localhost.evil.example:9990", 403),
+            ("evil.example@127.0.0.1", 403),
+            ("", 403),
+        ] {
+            let host = ("host", host);
+            assert_eq!(ask("POST", "/do", &[host, ("sec-fetch-site", "same-origin")], "127.0.0.1:1"), status);
+            // What is no browser may use any name.
+            assert_eq!(ask("POST", "/do", &[host], "127.0.0.1:1"), 200);
+            assert_eq!(ask("GET", "/page", &[host, ("sec-fetch-site", "same-origin")], "127.0.0.1:1"), 200);
+        }
     }
 }

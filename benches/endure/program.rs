@@ -147,7 +147,7 @@ fn follow(stderr: ChildStderr, log: &Mutex<VecDeque<String>>, ready: &mpsc::Send
         let addr = || line.split_once(r#""addr":""#)?.1.split_once('"')?.0.parse::<SocketAddr>().ok();
         if line.contains(r#""message":"listening""#) {
             servers.extend(addr().map(|addr| SocketAddr::from(([127, 0, 0, 1], addr.port()))));
-        } else if line.contains(r#""message":"admin""#) {
+        } else if line.contains(r#""message":"listening for admin requests""#) {
             // This line comes last; every socket is bound by then. Nobody may wait for it any more.
             let _ = ready.send(std::mem::take(&mut servers));
         }

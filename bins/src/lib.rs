@@ -4,6 +4,7 @@
 //! fuzzers and the quickstart reach it.
 
 pub mod about;
+pub mod admin;
 pub mod cli;
 pub mod control;
 pub mod ending;

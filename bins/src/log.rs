@@ -120,8 +120,8 @@ pub fn problems(options: &LogOptions) -> Vec<String> {
 /// The target of what is said about the process itself, in all programs: its start, its signals, its end.
 pub const PROCESS: &str = "process";
 
-/// What works on behalf of a tool.
-const WORKING: [&str; 5] = [PROCESS, "meshlib", "meshlib_namerd", "meshlib_consul", "bins"];
+/// The crates that work on behalf of a tool.
+const CRATES: [&str; 4] = ["meshlib", "meshlib_namerd", "meshlib_consul", "bins"];
 
 /// Which lines are logged, and what about the choice could not be understood.
 struct Chosen {
@@ -173,7 +173,10 @@ impl Chosen {
         let tool = options.tool;
         let (target, level) = directive.split_once('=').unwrap_or((directive, "trace"));
         let texts: Vec<_> = if is_of(tool, directive) {
-            let named = [target].into_iter().chain(WORKING).map(|name| format!("{name}={level}"));
+            // A part of the tool is not the process, but for the one that the original ran it with.
+            let process = [tool, &format!("{tool}::app")].contains(&target).then_some(PROCESS);
+            let named = [target].into_iter().chain(CRATES).chain(process);
+            let named = named.map(|name| format!("{name}={level}"));
             let is_terse = level.parse::<LevelFilter>().is_ok_and(|level| level < LevelFilter::DEBUG);
             let retold = options.retold.iter().filter(|_| is_terse && !level.eq_ignore_ascii_case("off"));
             named.chain(retold.map(|name| format!("{name}=error"))).collect()
@@ -214,9 +217,13 @@ mod tests {
     fn the_tool_stands_for_the_crates_that_work_for_it() {
         let (filter, problems) = chosen("linkerd_tcp=info,hyper=warn", "linkerd_tcp", Level::ERROR);
 
-        for part in ["meshlib=info", "meshlib_namerd=info", "linkerd_tcp=info", "hyper=warn", "error"] {
+        for part in
+            ["meshlib=info", "meshlib_namerd=info", "linkerd_tcp=info", "process=info", "hyper=warn", "error"]
+        {
             assert!(filter.contains(part), "{filter} lacks {part}");
         }
+        assert!(chosen("linkerd_tcp::app=info", "linkerd_tcp", Level::ERROR).0.contains("process=info"));
+        assert!(!chosen("linkerd_tcp::admin=info", "linkerd_tcp", Level::ERROR).0.contains("process"));
         assert_eq!(problems, [""; 0]);
     }
 

@@ -7,7 +7,6 @@ mod args;
 mod commands;
 mod loops;
 mod metrics;
-mod pages;
 mod plan;
 mod privileges;
 mod program;

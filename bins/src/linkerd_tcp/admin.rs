@@ -1,64 +1,39 @@
 //! Pages for operators.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::Request;
 use http::StatusCode;
-use http::header::ACCEPT;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::View;
 use meshlib::balance::ViewState;
-use meshlib::http::Body;
-use meshlib::http::HttpServer;
-use meshlib::http::ServerOptions;
 use meshlib::http::admin::Access;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::json;
 use meshlib::http::admin::status;
-use meshlib::http::admin::text;
-use meshlib::http::admin::typed;
-use meshlib::observe::prometheus::Format;
-use meshlib::observe::prometheus::content_type;
 use serde_json::Value;
 
 use super::config::Config;
 use super::config::Generation;
 use super::metrics::Metrics;
+use crate::admin;
 use crate::ending::Ending;
 
-/// How long a client of the admin server may take for a request, and leave bytes of the answer untaken.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The admin server: `/metrics`, `/live`, `/ready`, `/state.json`, and by POST `/shutdown` and `/abort`.
+/// `/metrics`, `/live`, `/ready`, `/state.json`, and by POST `/shutdown` and `/abort`.
 pub(super) fn pages(
     config: &Config,
     metrics: &Metrics,
     views: Vec<(String, View)>,
     ending: &Ending,
-) -> HttpServer<Router> {
+) -> Router {
     // Generation A listens on all interfaces unless told otherwise; reading is harmless there, stopping is not.
     let open = config.admin.explicit_addr || config.generation == Generation::Routers;
     let access = if open { Access::Anybody } else { Access::Loopback };
-    let registry = metrics.registry.clone();
     let views: Arc<[(String, View)]> = views.into();
     let (ready_views, state_views) = (Arc::clone(&views), views);
     let (draining, ending) = (ending.drain().clone(), ending.clone());
-    let router = Router::new()
+    let unready = move || unready(&ready_views, draining.is_started());
+    admin::pages(metrics.registry.clone(), || {}, unready)
         .hiding_methods()
-        .get("/metrics", move |request| {
-            let format = Format::from_accept(accept(request));
-            typed(content_type(format), registry.render(format))
-        })
-        .get("/live", |_| text("live\n"))
-        .get("/ready", move |_| match unready(&ready_views, draining.is_started()) {
-            None => text("ready\n"),
-            Some(reasons) => {
-                let mut response = text(reasons);
-                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                response
-            }
-        })
         .get("/state.json", move |_| json(state(&state_views)))
         .post("/shutdown", access, move |_| {
             if ending.begin() {
@@ -69,27 +44,16 @@ pub(super) fn pages(
         .post("/abort", access, |_| {
             tracing::error!(target: "linkerd_tcp::admin", "asked to abort");
             std::process::exit(1)
-        });
-    let options = ServerOptions::default().with_head_within(PATIENCE).with_write_within(PATIENCE);
-    HttpServer::with_options(router, options)
+        })
 }
 
-fn accept(request: &Request<Body>) -> Option<&str> {
-    request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok())
-}
-
-/// Why no traffic should be sent here, a line each.
-fn unready(views: &[(String, View)], draining: bool) -> Option<String> {
-    let mut reasons = String::new();
-    if draining {
-        reasons.push_str("draining\n");
-    }
-    for (label, view) in views {
-        if let Some(state) = view.state().filter(|state| state.resolved.is_none()) {
-            reasons.push_str(&format!("{label}: {} is not resolved yet\n", state.name));
-        }
-    }
-    (!reasons.is_empty()).then_some(reasons)
+/// Why no traffic should be sent here.
+fn unready(views: &[(String, View)], draining: bool) -> Vec<String> {
+    let unresolved = views.iter().filter_map(|(label, view)| {
+        let state = view.state().filter(|state| state.resolved.is_none())?;
+        Some(format!("{label}: {} is not resolved yet", state.name))
+    });
+    draining.then(|| "draining".into()).into_iter().chain(unresolved).collect()
 }
 
 /// Every destination with its endpoints, as JSON.

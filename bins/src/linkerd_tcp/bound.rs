@@ -16,11 +16,12 @@ use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
 use super::Prepared;
-use super::admin;
+use super::admin::pages;
 use super::config::Generation;
 use super::metrics::Metrics;
 use super::namespace;
 use super::wire::Destination;
+use crate::admin::AdminSocket;
 use crate::ending::Ending;
 use crate::load::ConfigError;
 use crate::load::Place;
@@ -29,17 +30,12 @@ use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
 
-/// Most connections to the admin server. The oldest ends for one more, so that clients that hold theirs keep nobody out;
-/// few enough to leave most of the usual 1,024 descriptors to streams.
-const ADMIN_CONNECTIONS: usize = 256;
-
 /// Everything that can fail before the first connection has not.
 #[derive(Debug)]
 pub struct Bound {
     prepared: Prepared,
     workers: usize,
-    admin: TcpListener,
-    admin_addr: SocketAddr,
+    admin: AdminSocket,
     /// One socket per worker for each server, in the order of the configuration.
     servers: Vec<(SocketAddr, Vec<TcpListener>)>,
     metrics: Metrics,
@@ -66,23 +62,18 @@ impl Prepared {
             }
         }
         let admin_addr = self.config.admin.addr;
-        let admin = match workers::listen(admin_addr, &ListenOptions::default(), 1) {
-            Ok((addr, mut sockets)) => sockets.pop().map(|socket| (socket, addr)),
-            Err(error) => {
-                let text = format!("cannot listen at {admin_addr} for admin requests: {error}");
-                let place = self.config.admin.place.clone().unwrap_or_else(Place::nowhere);
-                problems.push(Problem::new(place, text));
-                None
-            }
-        };
+        let admin = AdminSocket::open(admin_addr).map_err(|error| {
+            let text = format!("cannot listen at {admin_addr} for admin requests: {error}");
+            Problem::new(self.config.admin.place.clone().unwrap_or_else(Place::nowhere), text)
+        });
         let mut problems = problems.into_iter();
         match (problems.next(), admin) {
-            (None, Some((admin, admin_addr))) => {
+            (None, Ok(admin)) => {
                 let metrics = Metrics::new(self.config.generation, self.config.admin.metrics_interval);
-                Ok(Bound { prepared: self, workers, admin, admin_addr, servers, metrics })
+                Ok(Bound { prepared: self, workers, admin, servers, metrics })
             }
-            (Some(first), _) => Err(ConfigError::new(first, problems)),
-            (None, None) => Err(super::whole(&self.config, "the admin address has no socket".into())),
+            (None, Err(first)) => Err(ConfigError::new(first, [])),
+            (Some(first), admin) => Err(ConfigError::new(first, problems.chain(admin.err()))),
         }
     }
 }
@@ -95,7 +86,7 @@ impl Bound {
 
     /// Where admin requests are answered.
     pub fn admin(&self) -> SocketAddr {
-        self.admin_addr
+        self.admin.addr()
     }
 
     /// Whether the admin address must be printed on stdout, as scripts of generation A expect.
@@ -118,7 +109,7 @@ impl Bound {
     ///
     /// Dropping the future forces the drain: connections are cut and the threads end.
     pub async fn run(self, ending: Ending, reload: watch::Receiver<()>) -> io::Result<()> {
-        let Self { prepared, workers, admin, admin_addr, servers, metrics } = self;
+        let Self { prepared, workers, admin, servers, metrics } = self;
         let drain = ending.drain();
         let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
         let mut views: Vec<(String, View)> = Vec::new();
@@ -177,27 +168,12 @@ impl Bound {
         for jobs in &mut jobs {
             jobs.push(Job::new("the drain", stays(drain.clone(), drain.draining())));
         }
-        tracing::info!(target: "linkerd_tcp::app", addr = %admin_addr, workers, "admin");
-
-        let admin_drain = Drain::new();
-        let pages = admin::pages(&prepared.config, &metrics, views, &ending);
-        let admin_server =
-            meshlib::Server::from_listener(Listener::from_std(admin)?).evict_beyond(ADMIN_CONNECTIONS);
-        let admin_task = tokio::spawn({
-            let drain = admin_drain.clone();
-            async move {
-                if let Err(error) = admin_server.serve(pages, drain).await {
-                    tracing::error!(target: "linkerd_tcp::app", %error, "the admin server failed");
-                }
-            }
-        });
+        let admin = admin.serve(pages(&prepared.config, &metrics, views, &ending))?;
         let cut_off = ForceOnDrop(Some(drain.clone()));
         let result = Workers::start(jobs)?.until_ended(&ending).await.map_err(io::Error::other);
         cut_off.disarm();
         reloading.abort_all();
-        // An answer that is being given, such as the one to /shutdown, is given.
-        admin_drain.finish(Duration::from_millis(500)).await;
-        admin_task.abort();
+        admin.end().await;
         result
     }
 

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use meshlib::Drain;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::Server;
+use meshlib::http::admin::Router;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules::Tool;
 use tokio::sync::Semaphore;
@@ -17,13 +17,14 @@ use tower::service_fn;
 
 use super::args::Args;
 use super::loops::Loops;
-use super::pages;
 use super::plan::Plan;
 use super::privileges;
 use super::privileges::Keep;
 use super::rules;
 use super::rules::Applied;
 use super::wire::Wire;
+use crate::admin;
+use crate::admin::AdminSocket;
 use crate::cli::Failure;
 use crate::ending::Ending;
 use crate::signals;
@@ -45,7 +46,11 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
     tracing::info!(target: "tproxy_poc", "Setting up listener");
     let workers = args.workers.map_or_else(workers::usual, usize::from);
     let listeners = listen(args, &plan, workers)?;
-    let metrics_server = args.metrics.map(pages::listen).transpose()?;
+    let admin = args.metrics.map(|addr| {
+        AdminSocket::open(addr)
+            .map_err(|error| Failure::Runtime(format!("cannot listen at {addr} for --metrics: {error}")))
+    });
+    let admin = admin.transpose()?;
     let wire = Arc::new(Wire::new(args, &plan, Loops::new(plan.addrs.clone(), tool.is_some())));
     let applied = match tool {
         None => {
@@ -63,7 +68,7 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
     let ending = Ending::after(release(applied.clone()), Drain::new(), args.drain_timeout);
     let kept = if applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
     let serving = Serving { args, intercept, wire, ending, kept };
-    let result = serving.run(listeners, metrics_server, &mut signals).await;
+    let result = serving.run(listeners, admin, &mut signals).await;
     if let Some(applied) = applied {
         applied.remove()?;
     }
@@ -101,28 +106,28 @@ impl Serving<'_> {
     async fn run(
         self,
         listeners: Vec<Vec<TcpListener>>,
-        pages: Option<Server>,
+        admin: Option<AdminSocket>,
         signals: &mut Signals,
     ) -> Result<(), Failure> {
         let workers = Workers::start(self.jobs(listeners)).map_err(Failure::runtime)?;
         let control = privileges::keep(self.kept).map_err(Failure::runtime)?;
         tracing::info!(target: "tproxy_poc", control, "capabilities");
-        let pages_drain = Drain::new();
-        let pages = pages.map(|server| {
-            tracing::info!(target: "tproxy_poc", addr = %server.local_addr(), "metrics");
-            let pages = pages::pages(&self.wire.metrics, self.ending.drain());
-            tokio::spawn(server.serve(pages, pages_drain.clone()))
-        });
+        let admin = admin.map(|socket| socket.serve(self.pages())).transpose().map_err(Failure::runtime)?;
         let ended = workers.until_ended(&self.ending);
         let result = match self.ending.serve(ended, signals, signals::nothing_to_do).await {
             Ok(result) => result.map_err(Failure::runtime),
             Err(interrupted) => Err(Failure::runtime(interrupted)),
         };
-        pages_drain.finish(Duration::from_millis(500)).await;
-        if let Some(pages) = pages {
-            pages.abort();
+        if let Some(admin) = admin {
+            admin.end().await;
         }
         result
+    }
+
+    fn pages(&self) -> Router {
+        let drain = self.ending.drain().clone();
+        let unready = move || drain.is_started().then(|| "draining".into()).into_iter().collect();
+        admin::pages(self.wire.metrics.registry.clone(), || {}, unready)
     }
 
     /// What each worker does.

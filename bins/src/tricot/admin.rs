@@ -10,16 +10,12 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use http::StatusCode;
-use http::header::ACCEPT;
 use meshlib::Draining;
 use meshlib::balance::ReplicaState;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::json;
 use meshlib::http::admin::text;
-use meshlib::http::admin::typed;
-use meshlib::observe::prometheus::Format;
 use meshlib::observe::prometheus::Registry;
-use meshlib::observe::prometheus::content_type;
 use meshlib::tls::acme::Manager;
 use meshlib::tls::acme::NameState;
 use meshlib_consul::Consul;
@@ -32,6 +28,7 @@ use super::metrics::Metrics;
 use super::route::Current;
 use super::table::Builder;
 use super::table::Unused;
+use crate::admin;
 
 /// What pages show of the table in force.
 #[derive(Debug, Default)]
@@ -145,31 +142,34 @@ pub(super) fn pages(
     shown: Arc<Shown>,
     draining: Draining,
 ) -> Router {
-    let rules = Arc::clone(&shown);
-    Router::new()
+    let (rules, registry) = (Arc::clone(&shown), metrics.registry.clone());
+    let unready = move || {
+        let reason = match (draining.is_started(), current.get().is_some()) {
+            (true, _) => Some("draining"),
+            (false, false) => Some("nothing is known from Consul yet"),
+            (false, true) => None,
+        };
+        reason.map(String::from).into_iter().collect::<Vec<_>>()
+    };
+    let healthz = unready.clone();
+    admin::pages(registry, move || refresh(&metrics, &consul, &manager, &shown), unready)
         .get("/", |_| text(PATHS))
-        .get("/metrics", move |request| {
-            refresh(&metrics, &consul, &manager, &shown);
-            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-            let format = Format::from_accept(accept);
-            typed(content_type(format), metrics.registry.render(format))
-        })
-        .get("/healthz", move |_| {
-            let why = match (draining.is_started(), current.get().is_some()) {
-                (true, _) => "draining\n",
-                (false, false) => "nothing is known from Consul yet\n",
-                (false, true) => return text("ok\n"),
-            };
-            let mut answer = text(why);
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            answer
+        .get("/healthz", move |_| match healthz().pop() {
+            None => text("ok\n"),
+            Some(reason) => {
+                let mut answer = text(reason + "\n");
+                *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                answer
+            }
         })
         .get("/rules", move |_| json(rules.rules().to_string()))
 }
 
 const PATHS: &str = "\
 /metrics  numbers for Prometheus
-/healthz  ok, or why no requests should be sent here
+/live     that the program runs
+/ready    that it is ready, or why no requests should be sent here
+/healthz  the same, as ok
 /rules    the rules in force with their instances, in JSON
 ";
 

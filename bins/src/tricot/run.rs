@@ -1,6 +1,5 @@
 //! Running the parts until a signal.
 
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +31,7 @@ use super::plain::ToHttps;
 use super::send::Client;
 use super::sockets::Bound;
 use super::sockets::Sockets;
+use crate::admin::AdminSocket;
 use crate::ending::Ending;
 use crate::log;
 use crate::signals::Order;
@@ -40,8 +40,6 @@ use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
 
-/// Most connections to the admin address; the oldest ends for one more.
-const ADMIN_CONNECTIONS: usize = 64;
 /// How long what runs beside the requests may take to end: locks are given back.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
@@ -114,11 +112,20 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     });
     let (manager, unreachable) = (parts.manager.clone(), Arc::clone(&parts.unreachable));
     tasks.spawn(observer::tell_untrusted(manager, unreachable, settings.acme.ca_cert.clone()));
-    let admin_drain = Drain::new();
-    if let Some(socket) = sockets.metrics {
-        let server = admin_server(socket, &parts, drain, admin_drain.clone())?;
-        tasks.spawn(server);
-    }
+    let admin = sockets.metrics.map(|socket| {
+        let pages = admin::pages(
+            parts.metrics.clone(),
+            parts.consul.clone(),
+            parts.manager.clone(),
+            Arc::clone(&parts.current),
+            Arc::clone(&parts.shown),
+            drain.draining(),
+        );
+        AdminSocket::from_std(socket)
+            .and_then(|socket| socket.serve(pages))
+            .map_err(|error| format!("cannot serve metrics: {error}"))
+    });
+    let admin = admin.transpose()?;
 
     let running = Workers::start(jobs).map_err(|error| format!("cannot start a thread: {error}"))?;
     notify(&[NotifyState::Ready]);
@@ -130,7 +137,9 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         if time::timeout(most, ordering.finish(LAST_WORK)).await.is_err() {
             tracing::debug!(target: "tricot", "orders for certificates were given up");
         }
-        admin_drain.finish(Duration::from_millis(200)).await;
+        if let Some(admin) = admin {
+            admin.end().await;
+        }
         tasks.shutdown().await;
         tracing::info!(target: "tricot", cut = parts.metrics.cut.requests(), "stopped");
         result.map_err(|error| log::chain(&error))
@@ -159,32 +168,6 @@ where
     Job::new(format!("the {name} server"), async move {
         let server = Server::from_listener(Listener::from_std(socket)?).observe(Arc::new(observer));
         server.serve(service, drain).await
-    })
-}
-
-fn admin_server(
-    socket: TcpListener,
-    parts: &Parts,
-    drain: &Drain,
-    admin_drain: Drain,
-) -> Result<impl Future<Output = ()> + use<>, String> {
-    let failed = |error: io::Error| format!("cannot serve metrics: {error}");
-    let pages = admin::pages(
-        parts.metrics.clone(),
-        parts.consul.clone(),
-        parts.manager.clone(),
-        Arc::clone(&parts.current),
-        Arc::clone(&parts.shown),
-        drain.draining(),
-    );
-    let addr = socket.local_addr().map_err(failed)?;
-    let listener = Listener::from_std(socket).map_err(failed)?;
-    tracing::info!(target: "tricot", %addr, "listening for metrics");
-    Ok(async move {
-        let server = Server::from_listener(listener).evict_beyond(ADMIN_CONNECTIONS);
-        if let Err(error) = server.serve(HttpServer::new(pages), admin_drain).await {
-            tracing::error!(target: "tricot", %error, "metrics are not served any more");
-        }
     })
 }
 

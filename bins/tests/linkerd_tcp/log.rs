@@ -82,7 +82,7 @@ async fn text_is_for_people() {
     child.kill().unwrap();
     child.wait().unwrap();
 
-    assert!(line.starts_with("20") && line.contains("INFO linkerd_tcp::"), "{line}");
+    assert!(line.starts_with("20") && line.contains("INFO process: "), "{line}");
     assert!(!line.contains('\x1b'), "{line:?}");
 }
 

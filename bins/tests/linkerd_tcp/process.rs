@@ -64,7 +64,9 @@ impl Program {
         let stderr = Lines::follow(child.stderr.take().unwrap());
         let program = Self { child, stdout, stderr, dir: Arc::new(dir) };
         // The line about the admin address comes last; every socket is bound by then.
-        program.stderr.wait_for("its admin address", |line| line.contains(r#""message":"admin""#));
+        program.stderr.wait_for("its admin address", |line| {
+            line.contains(r#""message":"listening for admin requests""#)
+        });
         program
     }
 
@@ -82,7 +84,7 @@ impl Program {
 
     /// Where it answers admin requests.
     pub(crate) fn admin(&self) -> SocketAddr {
-        self.addrs("admin")[0]
+        self.addrs("listening for admin requests")[0]
     }
 
     fn addrs(&self, message: &str) -> Vec<SocketAddr> {

@@ -77,7 +77,7 @@ impl Tricot {
             let line = stdout.wait_for(&message, |line| line.contains(&message));
             line.split_once(r#""addr":""#).unwrap().1.split_once('"').unwrap().0.parse().unwrap()
         };
-        let (http, https, metrics) = (addr("HTTP"), addr("HTTPS"), addr("metrics"));
+        let (http, https, metrics) = (addr("HTTP"), addr("HTTPS"), addr("admin requests"));
         Self { child, stdout, stderr, http, https, metrics }
     }
 

@@ -1,0 +1,129 @@
+//! The admin server: the pages that every program has, beside those of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::ACCEPT;
+use meshlib::Drain;
+use meshlib::ListenOptions;
+use meshlib::Listener;
+use meshlib::Server;
+use meshlib::http::HttpServer;
+use meshlib::http::ServerOptions;
+use meshlib::http::admin::Router;
+use meshlib::http::admin::text;
+use meshlib::http::admin::typed;
+use meshlib::observe::prometheus::Format;
+use meshlib::observe::prometheus::Registry;
+use meshlib::observe::prometheus::content_type;
+use tokio::task::JoinSet;
+
+use crate::log;
+
+/// How long a client may take for a request, and leave bytes of the answer untaken.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most connections. The oldest ends for one more, so that clients that hold theirs keep nobody out; few enough to leave
+/// most of the usual 1,024 descriptors to what the program is there for.
+const CONNECTIONS: usize = 256;
+/// How long an answer that is being given, such as the one to `/shutdown`, may take to the end.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
+
+/// `/metrics`, `/live` and `/ready`.
+///
+/// `refresh` brings numbers up to date that are looked at rather than counted. `unready` says why no traffic should be
+/// sent here, a line for each reason.
+pub fn pages(
+    registry: Registry,
+    refresh: impl Fn() + Send + Sync + 'static,
+    unready: impl Fn() -> Vec<String> + Send + Sync + 'static,
+) -> Router {
+    Router::new()
+        .get("/metrics", move |request| {
+            refresh();
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let format = Format::from_accept(accept);
+            typed(content_type(format), registry.render(format))
+        })
+        .get("/live", |_| text("live\n"))
+        .get("/ready", move |_| {
+            let reasons = unready();
+            if reasons.is_empty() {
+                return text("ready\n");
+            }
+            let mut answer = text(reasons.join("\n") + "\n");
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            answer
+        })
+}
+
+/// A socket for admin requests that are not answered yet.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+impl AdminSocket {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn open(addr: SocketAddr) -> io::Result<Self> {
+        Self::from_std(Listener::open(addr, &ListenOptions::default())?)
+    }
+
+    /// Takes a socket that listens.
+    ///
+    /// # Errors
+    ///
+    /// If it has no address.
+    pub fn from_std(listener: TcpListener) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        Ok(Self { listener, addr })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers requests. Must be called in a runtime.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn serve(self, pages: Router) -> io::Result<Admin> {
+        let server = Server::from_listener(Listener::from_std(self.listener)?).evict_beyond(CONNECTIONS);
+        let options = ServerOptions::default().with_head_within(PATIENCE).with_write_within(PATIENCE);
+        let (pages, drain) = (HttpServer::with_options(pages, options), Drain::new());
+        let mut task = JoinSet::new();
+        task.spawn({
+            let drain = drain.clone();
+            async move {
+                if let Err(error) = server.serve(pages, drain).await {
+                    tracing::error!(target: log::PROCESS, %error, "the admin server failed");
+                }
+            }
+        });
+        tracing::info!(target: log::PROCESS, addr = %self.addr, "listening for admin requests");
+        Ok(Admin { drain, _task: task })
+    }
+}
+
+/// A running admin server, which ends at once when dropped.
+#[derive(Debug)]
+pub struct Admin {
+    drain: Drain,
+    _task: JoinSet<()>,
+}
+
+impl Admin {
+    /// Gives the answers that are being given, and ends.
+    pub async fn end(self) {
+        self.drain.finish(LAST_ANSWER).await;
+    }
+}

@@ -7,10 +7,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use meshlib::Drain;
 
 use crate::log;
+use crate::manager;
+use crate::manager::Watchdog;
 use crate::signals::Asked;
 use crate::signals::Order;
 use crate::signals::Signals;
@@ -51,6 +54,7 @@ impl Ending {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(first) = first else { return false };
         let (drain, grace) = (self.drain.clone(), self.grace);
+        manager::stopping(grace);
         tokio::spawn(async move {
             first.await;
             drain.finish(grace).await
@@ -58,7 +62,8 @@ impl Ending {
         true
     }
 
-    /// Serves until `serving` has ended. A signal that asks for it begins the end; other orders are for `heed`.
+    /// Serves until `serving` has ended. A signal that asks for it begins the end; other orders are for `heed`. The service
+    /// manager is told that the program is ready, with `status`, a few words about what it serves.
     ///
     /// # Errors
     ///
@@ -70,13 +75,21 @@ impl Ending {
     pub async fn serve<T>(
         &self,
         serving: impl Future<Output = T>,
+        status: &str,
         signals: &mut Signals,
         mut heed: impl FnMut(Order),
     ) -> Result<T, Interrupted> {
         let mut serving = pin!(serving);
         let mut is_told = false;
+        // What fails at once was never ready.
+        if let Some(served) = (&mut serving).now_or_never() {
+            return Ok(served);
+        }
+        manager::ready(status);
+        let mut watchdog = Watchdog::new();
         loop {
             let signal = tokio::select! {
+                () = watchdog.feed() => continue,
                 served = &mut serving => return Ok(served),
                 asked = signals.next() => match asked {
                     Asked::End(signal) => signal,

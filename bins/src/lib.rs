@@ -11,6 +11,7 @@ pub mod ending;
 pub mod limits;
 pub mod load;
 pub mod log;
+pub mod manager;
 pub mod signals;
 pub mod units;
 pub mod workers;

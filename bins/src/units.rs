@@ -1,5 +1,6 @@
-//! Values as people write them on a command line.
+//! Values as people write and read them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// A length of time: a number and `ms`, `s`, `m` or `h`.
@@ -21,6 +22,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Ok(number) if millis > 0 => Ok(Duration::from_millis(u64::from(number) * millis)),
         _ => Err("a number and a unit is wanted, such as 500ms, 5s, 2m or 1h".into()),
     }
+}
+
+/// Some things with commas between.
+pub fn listed(things: &[impl Display]) -> String {
+    things.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

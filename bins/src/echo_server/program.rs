@@ -27,6 +27,7 @@ use crate::log::LogOptions;
 use crate::log::LogOutput;
 use crate::signals;
 use crate::signals::Signals;
+use crate::units::listed;
 use crate::workers::Job;
 use crate::workers::Workers;
 
@@ -104,6 +105,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
         }));
     }
     let workers = Workers::start(vec![jobs]).map_err(Failure::runtime)?;
-    let served = ending.serve(workers.until_ended(&ending), &mut signals, signals::nothing_to_do);
+    let status = format!("serving at {}", listed(&args.addr));
+    let served = ending.serve(workers.until_ended(&ending), &status, &mut signals, signals::nothing_to_do);
     served.await.map_err(Failure::runtime)?.map_err(Failure::runtime)
 }

@@ -101,20 +101,21 @@ fn run(args: &Args) -> Result<(), Failure> {
     let served = control::run(async {
         // Before anybody can connect, so that no signal ends the process in the midst of a connection.
         let signals = Signals::install().map_err(Failure::runtime)?;
+        let status = format!("serving {}", prepared.summary());
         let bound = prepared.bind(args.workers.map(usize::from)).map_err(wrong)?;
         if bound.announces_admin() {
             println!("Listening on http://{}.", bound.admin());
         }
-        serve(bound, signals).await
+        serve(bound, &status, signals).await
     });
     served.unwrap_or_else(|error| Err(Failure::runtime(error)))
 }
 
-async fn serve(bound: Bound, mut signals: Signals) -> Result<(), Failure> {
+async fn serve(bound: Bound, status: &str, mut signals: Signals) -> Result<(), Failure> {
     let (reload, reloads) = watch::channel(());
     let ending = Ending::new(Drain::new(), bound.grace());
     let serving = bound.run(ending.clone(), reloads);
-    let served = ending.serve(serving, &mut signals, |order| match order {
+    let served = ending.serve(serving, status, &mut signals, |order| match order {
         Order::Reload => {
             tracing::info!(target: "linkerd_tcp::app", "loading certificates and keys again");
             reload.send_replace(());

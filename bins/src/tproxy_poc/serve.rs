@@ -29,6 +29,7 @@ use crate::cli::Failure;
 use crate::ending::Ending;
 use crate::signals;
 use crate::signals::Signals;
+use crate::units::listed;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -113,8 +114,9 @@ impl Serving<'_> {
         let control = privileges::keep(self.kept).map_err(Failure::runtime)?;
         tracing::info!(target: "tproxy_poc", control, "capabilities");
         let admin = admin.map(|socket| socket.serve(self.pages())).transpose().map_err(Failure::runtime)?;
+        let status = format!("serving at {}", listed(&self.args.intercept.addr));
         let ended = workers.until_ended(&self.ending);
-        let result = match self.ending.serve(ended, signals, signals::nothing_to_do).await {
+        let result = match self.ending.serve(ended, &status, signals, signals::nothing_to_do).await {
             Ok(result) => result.map_err(Failure::runtime),
             Err(interrupted) => Err(Failure::runtime(interrupted)),
         };

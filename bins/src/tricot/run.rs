@@ -10,7 +10,6 @@ use meshlib::Listener;
 use meshlib::Server;
 use meshlib::TlsLayer;
 use meshlib::http::HttpServer;
-use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -22,7 +21,6 @@ use super::admin;
 use super::args::Settings;
 use super::discovery;
 use super::discovery::Discovery;
-use super::metrics::Cut;
 use super::observer;
 use super::observer::Listening;
 use super::on_demand::on_demand;
@@ -36,6 +34,7 @@ use crate::ending::Ending;
 use crate::log;
 use crate::signals::Order;
 use crate::signals::Signals;
+use crate::units::listed;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -55,7 +54,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let sockets = Sockets::open(&settings.listen, workers)?;
     let parts = Parts::new(&settings).await?;
     let grace = settings.shutdown_grace;
-    let ending = Ending::after(stopping(parts.metrics.cut.clone(), grace), Drain::new(), grace);
+    let cut = parts.metrics.cut.clone();
+    let ending = Ending::after(async move { cut.within(grace) }, Drain::new(), grace);
     let drain = ending.drain();
     let mut tasks = JoinSet::new();
 
@@ -128,7 +128,6 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let admin = admin.transpose()?;
 
     let running = Workers::start(jobs).map_err(|error| format!("cannot start a thread: {error}"))?;
-    notify(&[NotifyState::Ready]);
     let serving = async {
         let result = running.until_ended(&ending).await;
         watching.shutdown().await;
@@ -148,13 +147,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         Order::Reload => parts.reload(),
         Order::Retry => parts.retry(),
     };
-    ending.serve(serving, &mut signals, heed).await.map_err(|interrupted| interrupted.to_string())?
-}
-
-/// What is told that the end begins.
-async fn stopping(cut: Cut, grace: Duration) {
-    notify(&[NotifyState::Stopping]);
-    cut.within(grace);
+    let status = format!("serving HTTPS at {}", listed(&settings.listen.https));
+    ending.serve(serving, &status, &mut signals, heed).await.map_err(|interrupted| interrupted.to_string())?
 }
 
 fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
@@ -169,11 +163,4 @@ where
         let server = Server::from_listener(Listener::from_std(socket)?).observe(Arc::new(observer));
         server.serve(service, drain).await
     })
-}
-
-/// Tells the service manager, if there is one that listens.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(target: "tricot", %error, "the service manager was not told");
-    }
 }

@@ -1,0 +1,155 @@
+//! What a service manager hears from each program, and from those that it does not get to hear.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The programs with arguments that need no server and no privilege, and what they say that they serve.
+fn programs(dir: &TempDir) -> Vec<(Command, String)> {
+    let config = dir.path().join("config.yml");
+    let text = "{admin: {addr: '127.0.0.1:0'}, proxies: [{servers: [{kind: io.l5d.tcp, addr: '127.0.0.1:0'}], \
+                namerd: {addr: '127.0.0.1:1', path: /svc/web}}]}";
+    std::fs::write(&config, text).expect("a file");
+    let mut linkerd_tcp = Command::new(env!("CARGO_BIN_EXE_linkerd-tcp"));
+    linkerd_tcp.arg(config);
+    // It wants to know its port, since rules lead there.
+    let free = TcpListener::bind("0.0.0.0:0").and_then(|free| free.local_addr()).expect("a port").to_string();
+    let mut tproxy_poc = Command::new(env!("CARGO_BIN_EXE_tproxy-poc"));
+    tproxy_poc.args(["--mode", "nat", "--rules", "none", "--source", "none", "--addr", &free]);
+    tproxy_poc.args(["--server", "127.0.0.1:1"]);
+    let mut echo_server = Command::new(env!("CARGO_BIN_EXE_echo-server"));
+    echo_server.args(["--addr", "127.0.0.1:0", "--addr", "[::1]:0"]);
+    let mut tricot = Command::new(env!("CARGO_BIN_EXE_tricot"));
+    tricot.args(["--letsencrypt-email", "admin@example.com", "--consul-host", "http://127.0.0.1:1"]);
+    tricot.args(["--http-bind-addr", "127.0.0.1:0", "--https-bind-addr", "127.0.0.1:0"]);
+    vec![
+        (linkerd_tcp, "serving 1 proxy, 1 server".into()),
+        (tproxy_poc, format!("serving at {free}")),
+        (echo_server, "serving at 127.0.0.1:0, [::1]:0".into()),
+        (tricot, "serving HTTPS at 127.0.0.1:0".into()),
+    ]
+}
+
+/// A service manager with one service.
+struct Manager {
+    socket: UnixDatagram,
+    service: Child,
+}
+
+impl Manager {
+    fn start(dir: &TempDir, command: &mut Command, variables: &[(&str, &str)]) -> Self {
+        let path = dir.path().join("notify");
+        // That of the service before.
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a deadline");
+        command.env("NOTIFY_SOCKET", &path).env_remove("WATCHDOG_USEC").envs(variables.iter().copied());
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { socket, service: command.spawn().expect("a process") }
+    }
+
+    /// The next message, unless none comes in time or the service has ended.
+    fn hears(&mut self, within: Duration) -> Option<String> {
+        let until = Instant::now() + within;
+        let mut buffer = [0; 4096];
+        while Instant::now() < until {
+            match self.socket.recv(&mut buffer) {
+                Ok(len) => return Some(String::from_utf8_lossy(&buffer[..len]).into_owned()),
+                Err(error) => {
+                    let kinds =
+                        [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
+                    assert!(kinds.contains(&error.kind()), "{error}");
+                }
+            }
+            if self.service.try_wait().expect("it is our child").is_some() {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn signals(&self, signal: Signal) {
+        let pid = i32::try_from(self.service.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("it runs");
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+    }
+}
+
+#[test]
+fn it_hears_when_a_program_is_ready_and_when_it_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (mut command, serving) in programs(&dir) {
+        let mut manager = Manager::start(&dir, &mut command, &[]);
+
+        let ready = manager.hears(SOON);
+        assert_eq!(ready.as_deref(), Some(&*format!("READY=1\nSTATUS={serving}\n")), "{command:?}");
+        // Nobody asked to be told that it lives, and orders to go on end nothing.
+        manager.signals(Signal::HUP);
+        manager.signals(Signal::USR1);
+        assert_eq!(manager.hears(Duration::from_millis(300)), None, "{command:?}");
+
+        manager.signals(Signal::QUIT);
+        let stopping = manager.hears(SOON).expect("it says that it ends");
+        assert!(stopping.starts_with("STOPPING=1\nSTATUS=draining for up to "), "{stopping}");
+        assert_eq!(manager.hears(SOON), None);
+        assert!(manager.service.wait().expect("it has ended").success(), "{command:?}");
+    }
+}
+
+#[test]
+fn it_hears_that_a_program_lives_as_often_as_it_wants_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (mut command, _) in programs(&dir) {
+        let mut manager = Manager::start(&dir, &mut command, &[("WATCHDOG_USEC", "600000")]);
+        assert!(manager.hears(SOON).is_some_and(|ready| ready.starts_with("READY=1\n")));
+
+        for _ in 0..5 {
+            assert_eq!(manager.hears(SOON).as_deref(), Some("WATCHDOG=1\n"), "{command:?}");
+        }
+        // A program that stands still does not say that it lives.
+        manager.signals(Signal::STOP);
+        while manager.hears(Duration::from_millis(600)).is_some() {}
+        assert_eq!(manager.hears(Duration::from_millis(600)), None);
+        manager.signals(Signal::CONT);
+        assert_eq!(manager.hears(SOON).as_deref(), Some("WATCHDOG=1\n"), "{command:?}");
+    }
+}
+
+#[test]
+fn it_hears_nothing_from_a_program_that_cannot_serve() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("an address").to_string();
+    let mut echo_server = Command::new(env!("CARGO_BIN_EXE_echo-server"));
+    echo_server.args(["--addr", &addr]);
+    let mut tricot = Command::new(env!("CARGO_BIN_EXE_tricot"));
+    tricot.args(["--letsencrypt-email", "admin@example.com", "--consul-ca-cert", "/nonexistent/ca.pem"]);
+    tricot.args(["--consul-host", "https://127.0.0.1:1"]);
+    tricot.args(["--http-bind-addr", "127.0.0.1:0", "--https-bind-addr", "127.0.0.1:0"]);
+    for (mut command, status) in [(echo_server, 1), (tricot, 2)] {
+        let mut manager = Manager::start(&dir, &mut command, &[]);
+
+        assert_eq!(manager.hears(SOON), None, "{command:?}");
+        assert_eq!(manager.service.wait().expect("it has ended").code(), Some(status), "{command:?}");
+    }
+}

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod load;
 pub mod log;
 pub mod manager;
+pub mod metrics;
 pub mod signals;
 pub mod units;
 pub mod workers;

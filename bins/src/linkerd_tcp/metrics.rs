@@ -14,11 +14,10 @@ use meshlib::balance::View;
 use meshlib::observe::Observer;
 use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::RegistryOptions;
-use meshlib::observe::prometheus::build_info;
-use meshlib::observe::prometheus::process_metrics;
 
 use super::config::Generation;
 use super::config::model::Server;
+use crate::metrics::of_process;
 
 mod proxies;
 mod routers;
@@ -34,8 +33,7 @@ impl Metrics {
     /// `window` is how far minima, maxima and percentiles look back.
     pub(super) fn new(generation: Generation, window: Duration) -> Self {
         let registry = Registry::with_options(RegistryOptions::default().with_window(window));
-        process_metrics(&registry);
-        build_info(&registry, env!("CARGO_PKG_VERSION"), &[]);
+        of_process(&registry, "linkerd-tcp");
         if generation == Generation::Proxies {
             registry.series_gauge("metrics_count", "Number of series.");
         }

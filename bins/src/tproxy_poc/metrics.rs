@@ -7,10 +7,10 @@ use meshlib::Transferred;
 use meshlib::observe::prometheus::Counter;
 use meshlib::observe::prometheus::Gauge;
 use meshlib::observe::prometheus::Registry;
-use meshlib::observe::prometheus::build_info;
-use meshlib::observe::prometheus::process_metrics;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::SourceError;
+
+use crate::metrics::of_process;
 
 /// Which address a server saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,7 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new(intercept: Intercept) -> Self {
         let registry = Registry::new();
-        build_info(&registry, env!("CARGO_PKG_VERSION"), &[]);
-        process_metrics(&registry);
+        of_process(&registry, "tproxy-poc");
         let mode = match intercept {
             Intercept::Redirect => "nat",
             _ => "tproxy",

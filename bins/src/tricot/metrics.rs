@@ -15,9 +15,9 @@ use meshlib::observe::prometheus::Gauge;
 use meshlib::observe::prometheus::Histogram;
 use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::SECONDS;
-use meshlib::observe::prometheus::build_info;
-use meshlib::observe::prometheus::process_metrics;
 use tokio::time::Instant;
+
+use crate::metrics::of_process;
 
 /// All metrics of the program. A clone is the same set.
 #[derive(Clone, Debug)]
@@ -34,8 +34,7 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new() -> Self {
         let registry = Registry::new();
-        process_metrics(&registry);
-        build_info(&registry, env!("CARGO_PKG_VERSION"), &[("tool", "tricot")]);
+        of_process(&registry, "tricot");
         let counter = |name, help| registry.counter(name, help, &[]);
         Self {
             retries: counter("tricot_retries_total", "Requests sent to another instance after a failure."),

@@ -24,6 +24,20 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long something may take to end: a length of time, or a number of seconds.
+///
+/// # Errors
+///
+/// What such a text looks like.
+pub fn grace(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    duration(text)
+        .map_err(|_| "a number of seconds or a length of time is wanted, such as 10, 10s or 2m".into())
+}
+
 /// Some things with commas between.
 pub fn listed(things: &[impl Display]) -> String {
     things.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -32,6 +46,16 @@ pub fn listed(things: &[impl Display]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grace_may_be_a_number_of_seconds() {
+        assert_eq!(grace("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(grace("0"), Ok(Duration::ZERO));
+        assert_eq!(grace("500ms"), Ok(Duration::from_millis(500)));
+        for text in ["", "-1", "1.5", "10 s", "ten", "4294967296"] {
+            assert!(grace(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_duration_has_a_unit() {

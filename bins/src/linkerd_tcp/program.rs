@@ -1,7 +1,9 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::CommandFactory;
 use clap::Parser;
@@ -24,6 +26,7 @@ use crate::log::LogOptions;
 use crate::signals;
 use crate::signals::Order;
 use crate::signals::Signals;
+use crate::units::grace;
 
 /// The original had the same status for misuse as for everything else.
 const TOOL: Tool = Tool::new("linkerd-tcp").with_misused(1);
@@ -52,6 +55,15 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
+    /// Where to serve admin requests [default: `admin` of the file, else 0.0.0.0:9989 with `proxies` and 127.0.0.1:9989 with
+    /// `routers`]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<SocketAddr>,
+
+    /// How long streams may go on when the program is told to end [default: `admin.graceSecs` of the file, else 10s]
+    #[arg(long, value_name = "TIME", value_parser = grace)]
+    pub drain: Option<Duration>,
+
     /// How log lines look
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -60,8 +72,7 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 Signals:
   TERM, INT, QUIT
-             stop accepting, let streams end within the grace (10 s unless admin.graceSecs says
-             otherwise), exit 0; a second one exits at once with 1
+             stop accepting, let streams end within --drain, exit 0; a second one exits at once with 1
   HUP        load certificates and keys again
   USR1       nothing
 
@@ -85,7 +96,13 @@ pub fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Failure> {
     let source = load::read(&args.path).map_err(|error| Failure::Config(log::chain(&error)))?;
     let wrong = |error: ConfigError| Failure::Config(error.to_string());
-    let (config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
+    let (mut config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
+    if let Some(addr) = args.admin {
+        config.admin.move_to(addr);
+    }
+    if let Some(grace) = args.drain {
+        config.admin.grace = grace;
+    }
     for warning in &warnings {
         eprintln!("{warning}");
     }

@@ -12,6 +12,7 @@ use meshlib::tproxy::rules::Subnet;
 use super::upstream::Target;
 use crate::log::LogFormat;
 use crate::units::duration;
+use crate::units::grace;
 
 /// A transparent proxy that keeps the client's address.
 ///
@@ -46,7 +47,7 @@ pub(super) struct Args {
     pub(super) connect_timeout: Duration,
 
     /// How long connections may go on after a signal
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = grace, visible_alias = "drain")]
     pub(super) drain_timeout: Duration,
 
     /// Connections at a time; those beyond wait [default: unlimited]
@@ -62,7 +63,7 @@ pub(super) struct Args {
     pub(super) send_proxy_protocol: Option<HeaderArg>,
 
     /// Serve /metrics, /live and /ready at this address [default: off]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", visible_alias = "admin")]
     pub(super) metrics: Option<SocketAddr>,
 
     /// Threads that serve connections [default: one per processor]

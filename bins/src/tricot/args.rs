@@ -30,6 +30,7 @@ use ipnet::IpNet;
 use meshlib::http::MediaTypes;
 
 use crate::log::LogFormat;
+use crate::units::grace;
 
 mod address;
 mod clash;
@@ -189,9 +190,9 @@ struct Args {
     #[arg(value_delimiter = ',', value_parser = values::listen, help_heading = "Listening")]
     https_bind_addr: Vec<SocketAddr>,
 
-    /// Where to serve /metrics, /healthz and /rules [default: nowhere]
+    /// Where to serve /metrics, /ready, /healthz and /rules [default: nowhere]
     #[arg(long, value_name = "IP:PORT", env = "TRICOT_METRICS_BIND_ADDR", value_parser = values::listen)]
-    #[arg(help_heading = "Listening")]
+    #[arg(help_heading = "Listening", visible_alias = "admin")]
     metrics_bind_addr: Option<SocketAddr>,
 
     /// Port of HTTPS as clients see it, for redirects [default: the one of the first --https-bind-addr]
@@ -268,8 +269,13 @@ struct Args {
 
     /// How long requests may go on after a signal
     #[arg(long, value_name = "TIME", env = "TRICOT_SHUTDOWN_GRACE", default_value = "30s")]
-    #[arg(value_parser = values::time, help_heading = "Running")]
+    #[arg(value_parser = grace, help_heading = "Running", visible_alias = "drain")]
     shutdown_grace: Duration,
+
+    /// Threads that serve connections [default: one per processor]
+    #[arg(long, value_name = "N", env = "TRICOT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(help_heading = "Running")]
+    workers: Option<u16>,
 
     /// What becomes of the line about each request
     #[arg(long, value_name = "HOW", env = "TRICOT_ACCESS_LOG", value_enum, default_value_t)]

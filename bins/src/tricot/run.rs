@@ -50,7 +50,7 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 pub(super) async fn run(settings: Settings) -> Result<(), String> {
     let mut signals =
         Signals::install().map_err(|error| format!("cannot install signal handlers: {error}"))?;
-    let workers = workers::usual();
+    let workers = settings.workers.unwrap_or_else(workers::usual);
     let sockets = Sockets::open(&settings.listen, workers)?;
     let parts = Parts::new(&settings).await?;
     let grace = settings.shutdown_grace;

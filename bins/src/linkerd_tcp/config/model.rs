@@ -59,6 +59,13 @@ pub struct Admin {
     pub place: Option<Place>,
 }
 
+impl Admin {
+    /// Listens elsewhere than the file says. Whoever says so has chosen the address as if it were in the file.
+    pub fn move_to(&mut self, addr: SocketAddr) {
+        (self.addr, self.explicit_addr, self.place) = (addr, true, None);
+    }
+}
+
 /// Servers that share a resolver and the settings of their clients: a proxy (A) or a router (B).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

@@ -51,6 +51,8 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// How long requests may go on after a signal. Default 30 s.
     pub shutdown_grace: Duration,
+    /// How many threads serve connections; `None` for one per processor.
+    pub workers: Option<usize>,
     /// What becomes of the line about each request.
     pub access_log: AccessLog,
     /// Where the rules are written as JSON when they change.
@@ -256,6 +258,7 @@ impl Settings {
                 idle_timeout: args.idle_timeout,
             },
             shutdown_grace: args.shutdown_grace,
+            workers: args.workers.map(usize::from),
             access_log: args.access_log,
             config_dump: args.config_dump,
             log_format: args.log_format,

@@ -220,6 +220,7 @@ fn each_variable_belongs_to_its_argument() {
         ("TRICOT_TRUSTED_PROXIES", ""),
         ("TRICOT_PROXY_PROTOCOL", ""),
         ("TRICOT_SHUTDOWN_GRACE", "30s"),
+        ("TRICOT_WORKERS", ""),
         ("TRICOT_ACCESS_LOG", "stdout"),
         ("TRICOT_LOG_FORMAT", "text"),
         ("TRICOT_CONNECT_TIMEOUT", "5s"),
@@ -494,7 +495,7 @@ fn an_empty_variable_without_default_is_unset() {
         assert!(left.iter().all(|arg| arg.get_id() != unset), "{unset}");
     }
     let untouched = without_empty(Args::command(), |_| false);
-    assert_eq!(untouched.get_arguments().filter(|arg| arg.get_env().is_some()).count(), 41);
+    assert_eq!(untouched.get_arguments().filter(|arg| arg.get_env().is_some()).count(), 42);
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! The admin server, asked in the same way in each program that has one.
+
+use std::io::Read;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(20);
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
+}
+
+/// A program that serves admin requests where it was told to with `--admin`. Killed when dropped.
+struct Program {
+    name: &'static str,
+    child: Child,
+    admin: SocketAddr,
+    _dir: Arc<TempDir>,
+}
+
+impl Program {
+    /// All programs, with arguments that need no server and no privilege.
+    fn all() -> Vec<Self> {
+        let dir = Arc::new(tempfile::tempdir().expect("a directory"));
+        let config = dir.path().join("config.yml");
+        let text = "{proxies: [{servers: [{kind: io.l5d.tcp, addr: '127.0.0.1:0'}], \
+                    namerd: {addr: '127.0.0.1:1', path: /svc/web}}]}";
+        std::fs::write(&config, text).expect("a file");
+        let addr = SocketAddr::from(([0, 0, 0, 0], free().port())).to_string();
+        let config = config.to_str().expect("a path").to_owned();
+        let programs: [(&str, &str, &[&str]); 3] = [
+            ("linkerd-tcp", env!("CARGO_BIN_EXE_linkerd-tcp"), &[&config]),
+            (
+                "tproxy-poc",
+                env!("CARGO_BIN_EXE_tproxy-poc"),
+                &["--mode=nat", "--rules=none", "--source=none", "--server=127.0.0.1:1", "--addr", &addr],
+            ),
+            (
+                "tricot",
+                env!("CARGO_BIN_EXE_tricot"),
+                &[
+                    "--letsencrypt-email=admin@example.com",
+                    "--consul-host=http://127.0.0.1:1",
+                    "--http-bind-addr=127.0.0.1:0",
+                    "--https-bind-addr=127.0.0.1:0",
+                ],
+            ),
+        ];
+        let started = programs.into_iter().map(|(name, path, own)| {
+            let admin = free();
+            let mut command = Command::new(path);
+            command.args(own).args(["--admin", &admin.to_string()]).stdin(Stdio::null());
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
+            let program = Self { name, child, admin, _dir: Arc::clone(&dir) };
+            program.until(|| TcpStream::connect(admin).is_ok());
+            program
+        });
+        started.collect()
+    }
+
+    fn until(&self, condition: impl Fn() -> bool) {
+        let until = Instant::now() + SOON;
+        while !condition() {
+            assert!(Instant::now() < until, "{} takes too long", self.name);
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Status, head and body of an answer.
+    fn ask(&self, method: &str, path: &str, fields: &str) -> (u16, String, String) {
+        let mut io = TcpStream::connect(self.admin).expect("it listens");
+        io.set_read_timeout(Some(SOON)).expect("a deadline");
+        let host = self.admin;
+        write!(io, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n")
+            .expect("it reads");
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head[9..12].parse().expect("a status"), head.to_ascii_lowercase(), body.to_owned())
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.ask("GET", path, "");
+        (status, body)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn every_program_has_the_same_first_pages() {
+    for program in Program::all() {
+        let name = program.name;
+        assert_eq!(program.get("/live"), (200, "live\n".into()), "{name}");
+        let (status, body) = program.get("/ready");
+        // Neither namerd nor Consul is there.
+        let why = match name {
+            "linkerd-tcp" => "default: /svc/web is not resolved yet\n",
+            "tricot" => "nothing is known from Consul yet\n",
+            _ => "ready\n",
+        };
+        assert_eq!((status, &*body), (if why == "ready\n" { 200 } else { 503 }, why), "{name}");
+
+        let (status, head, text) = program.ask("GET", "/metrics", "");
+        assert!(status == 200 && head.contains("content-type: text/plain; version=0.0.4"), "{name}: {head}");
+        let line = text.lines().find(|line| line.starts_with("build_info{")).expect("what it is built from");
+        for label in ["commit=\"", "rustc=\"1.", &format!("tool=\"{name}\""), "version=\""] {
+            assert!(line.contains(label) && line.ends_with("} 1"), "{line} lacks {label}");
+        }
+        for family in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
+            assert!(text.contains(&format!("\n{family} ")), "{name} lacks {family}");
+        }
+        let (_, head, text) = program.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n");
+        assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{name}: {head}");
+        assert!(text.ends_with("# EOF\n"), "{name}");
+    }
+}
+
+#[test]
+fn a_web_page_from_elsewhere_changes_nothing() {
+    for program in Program::all() {
+        for page in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+            let (status, _, _) = program.ask("POST", "/shutdown", page);
+            assert!(matches!(status, 403 | 404), "{}: {status}", program.name);
+        }
+        assert_eq!(program.get("/live").0, 200, "{}", program.name);
+    }
+}

@@ -52,7 +52,9 @@ pub fn with_about(command: Command) -> Command {
 
 /// Prints what was asked for, if that is all that was. The command is the one that [`with_about`] has made.
 pub fn answer(command: &Command) -> Option<ExitCode> {
-    let mut command = command.clone().mut_args(|arg| arg.required(false));
+    let as_given = command.clone();
+    // Variables do not speak against it: they are set for the program, not for this question.
+    let mut command = command.clone().mut_args(|arg| arg.required(false).env(None::<&str>));
     // Whatever is wrong is said by whoever reads the rest.
     let matches = command.try_get_matches_from_mut(env::args_os()).ok()?;
     let mut text = Vec::new();
@@ -60,7 +62,7 @@ pub fn answer(command: &Command) -> Option<ExitCode> {
     if let Some(shell) = matches.get_one::<Shell>("completions") {
         clap_complete::generate(*shell, &mut command, name, &mut text);
     } else if matches.get_flag("man") {
-        text = man(command).ok()?;
+        text = man(as_given).ok()?;
     } else {
         return None;
     }

@@ -1,6 +1,9 @@
 //! What every program says of itself, asked in the same way of each.
 
+use std::env;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -15,7 +18,13 @@ const PROGRAMS: [(&str, &str); 4] = [
 const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
 fn run(path: &str, args: &[&str]) -> Output {
-    Command::new(path).args(args).stdin(Stdio::null()).output().expect("it can be run")
+    // Variables that are set for a program have nothing to do with what it says of itself.
+    Command::new(path)
+        .args(args)
+        .env("TRICOT_WORKERS", "3")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it can be run")
 }
 
 fn printed(path: &str, args: &[&str]) -> String {
@@ -110,6 +119,21 @@ fn plain(printed: &[u8]) -> String {
     String::from_utf8_lossy(&shown).into_owned()
 }
 
+/// `UPDATE_DOCS=1` writes them anew.
+#[test]
+fn pages_of_the_manual_in_the_documentation_are_those_of_the_programs() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/man");
+    for (name, path) in PROGRAMS {
+        let (page, file) = (printed(path, &["--man"]), dir.join(format!("{name}.8")));
+        if env::var_os("UPDATE_DOCS").is_some() {
+            fs::create_dir_all(&dir).expect("a directory");
+            fs::write(&file, &page).expect("a file");
+        }
+        let written = fs::read_to_string(&file).unwrap_or_default();
+        assert!(written == page, "{} is out of date: run this test with UPDATE_DOCS=1", file.display());
+    }
+}
+
 #[test]
 fn pages_of_the_manual_render_without_a_warning() {
     for (name, path) in PROGRAMS {
@@ -123,5 +147,6 @@ fn pages_of_the_manual_render_without_a_warning() {
         for part in [name, "SYNOPSIS", "DESCRIPTION", "--completions", "SIGNALS", "RUST_LOG", "EXAMPLE"] {
             assert!(text.contains(part), "{name} lacks {part}: {text}");
         }
+        assert_eq!(text.contains("TRICOT_METRICS_BIND_ADDR"), name == "tricot", "{text}");
     }
 }

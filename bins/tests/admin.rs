@@ -1,31 +1,37 @@
 //! The admin server, asked in the same way in each program that has one.
 
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
+mod lines;
+
 use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::time::Instant;
 
-/// How long anything may take.
-const SOON: Duration = Duration::from_secs(20);
+use crate::child::Running;
+use crate::child::eventually;
+use crate::lines::SOON;
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
 }
 
-/// A program that serves admin requests where it was told to with `--admin`. Killed when dropped.
+/// A program that serves admin requests where it was told to with `--admin`.
 struct Program {
     name: &'static str,
-    child: Child,
+    _running: Running,
     admin: SocketAddr,
     _dir: Arc<TempDir>,
 }
@@ -62,20 +68,11 @@ impl Program {
             let admin = free();
             let mut command = Command::new(path);
             command.args(own).args(["--admin", &admin.to_string()]).stdin(Stdio::null());
-            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
-            let program = Self { name, child, admin, _dir: Arc::clone(&dir) };
-            program.until(|| TcpStream::connect(admin).is_ok());
-            program
+            let running = Running::spawn(&mut command);
+            eventually("it listens", || TcpStream::connect(admin).is_ok());
+            Self { name, _running: running, admin, _dir: Arc::clone(&dir) }
         });
         started.collect()
-    }
-
-    fn until(&self, condition: impl Fn() -> bool) {
-        let until = Instant::now() + SOON;
-        while !condition() {
-            assert!(Instant::now() < until, "{} takes too long", self.name);
-            thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// Status, head and body of an answer.
@@ -94,14 +91,6 @@ impl Program {
     fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.ask("GET", path, "");
         (status, body)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "echo_server/process.rs"]
 mod process;
 

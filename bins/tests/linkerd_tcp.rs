@@ -10,6 +10,9 @@
 mod admin;
 #[path = "linkerd_tcp/balance.rs"]
 mod balance;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
 #[path = "linkerd_tcp/cli.rs"]
 mod cli;
 #[path = "linkerd_tcp/drain.rs"]
@@ -24,7 +27,8 @@ mod hybrid;
 mod ipv6;
 #[path = "linkerd_tcp/limits.rs"]
 mod limits;
-#[path = "linkerd_tcp/lines.rs"]
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
 mod lines;
 #[path = "linkerd_tcp/log.rs"]
 mod log;

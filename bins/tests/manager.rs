@@ -1,21 +1,27 @@
 //! What a service manager hears from each program, and from those that it does not get to hear.
 
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
+mod lines;
+
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
-use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Pid;
 use rustix::process::Signal;
-use rustix::process::kill_process;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// How long anything may take.
-const SOON: Duration = Duration::from_secs(20);
+use crate::child::Running;
+use crate::lines::SOON;
 
 /// The programs with arguments that need no server and no privilege, and what they say that they serve.
 fn programs(dir: &TempDir) -> Vec<(Command, String)> {
@@ -46,7 +52,7 @@ fn programs(dir: &TempDir) -> Vec<(Command, String)> {
 /// A service manager with one service.
 struct Manager {
     socket: UnixDatagram,
-    service: Child,
+    service: Running,
 }
 
 impl Manager {
@@ -57,8 +63,7 @@ impl Manager {
         let socket = UnixDatagram::bind(&path).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a deadline");
         command.env("NOTIFY_SOCKET", &path).env_remove("WATCHDOG_USEC").envs(variables.iter().copied());
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { socket, service: command.spawn().expect("a process") }
+        Self { socket, service: Running::spawn(command.stdin(Stdio::null())) }
     }
 
     /// The next message, unless none comes in time or the service has ended.
@@ -74,24 +79,11 @@ impl Manager {
                     assert!(kinds.contains(&error.kind()), "{error}");
                 }
             }
-            if self.service.try_wait().expect("it is our child").is_some() {
+            if !self.service.is_alive() {
                 return None;
             }
         }
         None
-    }
-
-    fn signals(&self, signal: Signal) {
-        let pid = i32::try_from(self.service.id()).ok().and_then(Pid::from_raw).expect("a pid");
-        kill_process(pid, signal).expect("it runs");
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.service.kill();
-        let _ = self.service.wait();
     }
 }
 
@@ -109,15 +101,15 @@ fn it_hears_when_a_program_is_ready_and_when_it_ends() {
         let ready = manager.hears(SOON);
         assert_eq!(ready.as_deref(), Some(&*format!("READY=1\nSTATUS={serving}\n")), "{command:?}");
         // Nobody asked to be told that it lives, and orders to go on end nothing.
-        manager.signals(Signal::HUP);
-        manager.signals(Signal::USR1);
+        manager.service.signal(Signal::HUP);
+        manager.service.signal(Signal::USR1);
         assert_eq!(manager.hears(Duration::from_millis(300)), None, "{command:?}");
 
-        manager.signals(Signal::QUIT);
+        manager.service.signal(Signal::QUIT);
         let stopping = format!("STOPPING=1\nSTATUS=draining for up to {grace}\n");
         assert_eq!(manager.hears(SOON), Some(stopping), "{command:?}");
         assert_eq!(manager.hears(SOON), None);
-        assert!(manager.service.wait().expect("it has ended").success(), "{command:?}");
+        assert!(manager.service.wait().success(), "{command:?}");
     }
 }
 
@@ -132,10 +124,10 @@ fn it_hears_that_a_program_lives_as_often_as_it_wants_to() {
             assert_eq!(manager.hears(SOON).as_deref(), Some("WATCHDOG=1\n"), "{command:?}");
         }
         // A program that stands still does not say that it lives.
-        manager.signals(Signal::STOP);
+        manager.service.signal(Signal::STOP);
         while manager.hears(Duration::from_millis(600)).is_some() {}
         assert_eq!(manager.hears(Duration::from_millis(600)), None);
-        manager.signals(Signal::CONT);
+        manager.service.signal(Signal::CONT);
         assert_eq!(manager.hears(SOON).as_deref(), Some("WATCHDOG=1\n"), "{command:?}");
     }
 }
@@ -155,6 +147,6 @@ fn it_hears_nothing_from_a_program_that_cannot_serve() {
         let mut manager = Manager::start(&dir, &mut command, &[]);
 
         assert_eq!(manager.hears(SOON), None, "{command:?}");
-        assert_eq!(manager.service.wait().expect("it has ended").code(), Some(status), "{command:?}");
+        assert_eq!(manager.service.wait().code(), Some(status), "{command:?}");
     }
 }

@@ -6,6 +6,9 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
 #[path = "tproxy_poc/defaults.rs"]
 mod defaults;
 #[path = "tproxy_poc/direct.rs"]
@@ -22,7 +25,8 @@ mod gateway;
 mod header;
 #[path = "tproxy_poc/life.rs"]
 mod life;
-#[path = "linkerd_tcp/lines.rs"]
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
 mod lines;
 #[path = "tproxy_poc/loops.rs"]
 mod loops;

@@ -12,6 +12,9 @@ mod ask;
 mod authority;
 #[path = "tricot/certificates.rs"]
 mod certificates;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
 #[path = "tricot/choice.rs"]
 mod choice;
 #[path = "tricot/first.rs"]
@@ -26,7 +29,8 @@ mod headers;
 mod health;
 #[path = "tricot/life.rs"]
 mod life;
-#[path = "linkerd_tcp/lines.rs"]
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
 mod lines;
 #[path = "tricot/load.rs"]
 mod load;

@@ -1,25 +1,17 @@
 //! The program as a child process.
 
-use std::io::BufRead;
-use std::io::BufReader;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::net::TcpStream;
-use std::process::Child;
+use std::ops::Deref;
+use std::ops::DerefMut;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
-use std::sync::mpsc;
-use std::sync::mpsc::Receiver;
-use std::sync::mpsc::RecvTimeoutError;
-use std::thread;
-use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
-
-/// What must happen at all must happen within this, on a machine that is busy with other things.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+use crate::child::Running;
+use crate::child::eventually;
+pub(crate) use crate::lines::SOON;
 
 /// Runs it to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
@@ -32,10 +24,11 @@ fn program(args: &[&str]) -> Command {
     command
 }
 
-/// A running `echo-server`. Killed when dropped.
+/// A running `echo-server`.
 pub(crate) struct Program {
-    child: Child,
-    lines: Receiver<String>,
+    running: Running,
+    /// How many lines of its log have been asked for.
+    seen: Cell<usize>,
     /// Where it listens, in the order of its arguments.
     pub(crate) addrs: Vec<SocketAddr>,
 }
@@ -52,12 +45,7 @@ impl Program {
     }
 
     fn start_with(command: &mut Command, listeners: usize) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (tx, lines) = mpsc::channel();
-        // Ends with the pipe, which ends with the process; nobody may want the lines any more.
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
-        let mut program = Self { child, lines, addrs: Vec::new() };
+        let mut program = Self { running: Running::spawn(command), seen: Cell::new(0), addrs: Vec::new() };
         for _ in 0..listeners {
             let line = program.line_with("Listening on ");
             let addr = line.split_once("Listening on ").unwrap().1;
@@ -78,48 +66,35 @@ impl Program {
     }
 
     /// Waits for a line of its log that has this in it, and leaves out those before.
-    #[track_caller]
     pub(crate) fn line_with(&self, text: &str) -> String {
-        let mut before = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(SOON) {
-            if line.contains(text) {
-                return line;
-            }
-            before.push(line);
-        }
-        panic!("no line has {text:?} in it: {before:#?}");
-    }
-
-    /// Sends a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Whether it runs.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        let mut found = None;
+        eventually(&format!("a line has {text:?} in it"), || {
+            let lines = self.running.stdout().all().into_iter().enumerate();
+            found = lines.skip(self.seen.get()).find(|(_, line)| line.contains(text));
+            found.is_some()
+        });
+        let (number, line) = found.unwrap();
+        self.seen.set(number + 1);
+        line
     }
 
     /// Waits for its end and returns its exit status.
-    #[track_caller]
     pub(crate) fn exit(&mut self) -> Option<i32> {
-        // The pipe ends with the process.
-        loop {
-            match self.lines.recv_timeout(SOON) {
-                Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap().code(),
-                Err(RecvTimeoutError::Timeout) => panic!("it still runs"),
-            }
-        }
+        self.running.wait().code()
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Program {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Program {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
     }
 }
 

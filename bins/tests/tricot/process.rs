@@ -1,34 +1,27 @@
 //! The program as a child process.
 
 use std::net::SocketAddr;
-use std::process::Child;
+use std::ops::Deref;
+use std::ops::DerefMut;
 use std::process::Command;
-use std::process::ExitStatus;
 use std::process::Stdio;
-use std::thread;
 use std::time::Duration;
 
 use meshlib::test_util::Consul;
-use rustix::process::Pid;
-use rustix::process::Signal;
-use rustix::process::kill_process;
 use tokio::time;
 use tokio::time::Instant;
 
+pub(crate) use crate::child::LOOK;
+use crate::child::Running;
 pub(crate) use crate::lines::Lines;
 pub(crate) use crate::lines::SOON;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tricot");
 
-/// How often a condition is looked at.
-pub(crate) const LOOK: Duration = Duration::from_millis(5);
-
 /// A running `tricot`. Killed when dropped; what it logged is shown if the test fails.
 pub(crate) struct Tricot {
-    child: Child,
-    stdout: Lines,
-    stderr: Lines,
+    running: Running,
     /// Where it listens for HTTP.
     pub(crate) http: SocketAddr,
     /// Where it listens for HTTPS.
@@ -69,74 +62,47 @@ impl Tricot {
     /// Starts a command, and waits until it listens.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         command.args(["--log-format", "json"]).stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = Lines::follow(child.stdout.take().unwrap());
-        let stderr = Lines::follow(child.stderr.take().unwrap());
+        let running = Running::spawn(command);
         let addr = |what: &str| {
             let message = format!(r#""message":"listening for {what}""#);
-            let line = stdout.wait_for(&message, |line| line.contains(&message));
+            let line = running.stdout().wait_for(&message, |line| line.contains(&message));
             line.split_once(r#""addr":""#).unwrap().1.split_once('"').unwrap().0.parse().unwrap()
         };
         let (http, https, metrics) = (addr("HTTP"), addr("HTTPS"), addr("admin requests"));
-        Self { child, stdout, stderr, http, https, metrics }
+        Self { running, http, https, metrics }
     }
 
     /// Waits until it has read the catalog.
     pub(crate) async fn has_table(&self) {
         until("a first table", async || {
-            self.stdout.count(r#""message":"rules""#) > 0 || self.stdout.count(r#""message":"draining""#) > 0
+            self.stdout().count(r#""message":"rules""#) > 0
+                || self.stdout().count(r#""message":"draining""#) > 0
         })
         .await;
     }
 
     /// What it has logged so far.
     pub(crate) fn log(&self) -> &Lines {
-        &self.stdout
-    }
-
-    /// What it printed on stderr so far.
-    pub(crate) fn stderr(&self) -> &Lines {
-        &self.stderr
+        self.stdout()
     }
 
     /// Waits until it has logged something.
     pub(crate) async fn logs(&self, text: &str) {
-        until(text, async || self.stdout.count(text) > 0).await;
-    }
-
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Kills it as a crash would.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Waits until it has ended.
-    pub(crate) async fn exit(&mut self, within: Duration) -> ExitStatus {
-        let late = Instant::now() + within;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < late, "the program still runs after {within:?}");
-            time::sleep(LOOK).await;
-        }
+        until(text, async || self.stdout().count(text) > 0).await;
     }
 }
 
-impl Drop for Tricot {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("stdout: {:#?}\nstderr: {:#?}", self.stdout.all(), self.stderr.all());
-        }
+impl Deref for Tricot {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Tricot {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Lines(Arc<(Mutex<Heard>, Condvar)>);
 #[derive(Default)]
 struct Heard {
     lines: Vec<String>,
+    /// Whether the last of them ended with a line feed.
+    is_whole: bool,
     ended: bool,
 }
 
@@ -30,9 +32,16 @@ impl Lines {
         // Ends with the pipe, which ends with the process.
         thread::spawn(move || {
             // What is no text is shown as far as it is.
-            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                of_thread.0.0.lock().unwrap().lines.push(line);
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let is_whole = line.pop_if(|last| *last == b'\n').is_some();
+                let text = String::from_utf8_lossy(&line).into_owned();
+                line.clear();
+                let mut heard = of_thread.0.0.lock().unwrap();
+                heard.lines.push(text);
+                heard.is_whole = is_whole;
+                drop(heard);
                 of_thread.0.1.notify_all();
             }
             of_thread.0.0.lock().unwrap().ended = true;
@@ -46,11 +55,11 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// All that there is, once the pipe has ended. Blocks the thread.
+    /// All that there is, as it is, once the pipe has ended. Blocks the thread.
     pub(crate) fn rest(&self) -> String {
         let (lines, changed) = &*self.0;
         let read = changed.wait_timeout_while(lines.lock().unwrap(), SOON, |lines| !lines.ended).unwrap().0;
-        read.lines.join("\n")
+        read.lines.join("\n") + if read.is_whole { "\n" } else { "" }
     }
 
     /// How many lines so far hold a text.

@@ -12,7 +12,7 @@ use clap::value_parser;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// The section of the manual for programs that serve, and for those that do not.
+/// The section of the manual for programs that serve.
 const DAEMONS: &str = "8";
 
 /// Adds the arguments that ask for it.

@@ -70,6 +70,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) workers: Option<u16>,
 
+    /// Check the arguments, then exit: 0 if all is well, 2 if not. Needs no privilege, opens no socket and sets no rule
+    #[arg(long)]
+    pub(super) check: bool,
+
     /// How log lines look
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(super) log_format: LogFormat,

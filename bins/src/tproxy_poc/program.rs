@@ -43,6 +43,10 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let plan = Plan::new(&args.intercept)?;
+    if args.check {
+        println!("the arguments are right");
+        return Ok(());
+    }
     let tool = plan::tool(args.intercept.rules)?;
     if tool.is_some() {
         privileges::for_rules()?;

@@ -14,6 +14,7 @@ pub mod log;
 pub mod manager;
 pub mod metrics;
 pub mod signals;
+pub mod sockets;
 pub mod units;
 pub mod workers;
 

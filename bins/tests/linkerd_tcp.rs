@@ -21,6 +21,8 @@ mod drain;
 mod ewma;
 #[path = "linkerd_tcp/examples.rs"]
 mod examples;
+#[path = "linkerd_tcp/handover.rs"]
+mod handover;
 #[path = "linkerd_tcp/hybrid.rs"]
 mod hybrid;
 #[path = "linkerd_tcp/ipv6.rs"]

@@ -26,6 +26,8 @@ use crate::ending::Ending;
 use crate::load::ConfigError;
 use crate::load::Place;
 use crate::load::Problem;
+use crate::sockets;
+use crate::sockets::Passed;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
@@ -49,11 +51,25 @@ impl Prepared {
     ///
     /// All addresses that cannot be listened at, each with the place that names it.
     pub fn bind(self, workers: Option<usize>) -> Result<Bound, ConfigError> {
+        self.bind_with(workers, Passed::default())
+    }
+
+    /// The same with sockets that were passed: those called like a proxy or router are for its servers, in their order, and
+    /// the one called `admin` for admin requests, whatever the addresses of the configuration are.
+    ///
+    /// # Errors
+    ///
+    /// As of [`bind`](Self::bind).
+    pub fn bind_with(self, workers: Option<usize>, mut passed: Passed) -> Result<Bound, ConfigError> {
         let workers = workers.or(self.config.workers).unwrap_or_else(workers::usual).max(1);
         let mut problems = Vec::new();
         let mut servers = Vec::new();
-        for (_, _, server) in self.servers() {
-            match workers::listen(server.addr, &ListenOptions::default(), workers) {
+        for (router, _, server) in self.servers() {
+            let sockets = match passed.next(&self.config.routers[router].label) {
+                Some(socket) => sockets::share(socket, workers),
+                None => workers::listen(server.addr, &ListenOptions::default(), workers),
+            };
+            match sockets {
                 Ok(sockets) => servers.push(sockets),
                 Err(error) => {
                     let text = format!("cannot listen at {}: {error}", server.addr);
@@ -62,7 +78,12 @@ impl Prepared {
             }
         }
         let admin_addr = self.config.admin.addr;
-        let admin = AdminSocket::open(admin_addr).map_err(|error| {
+        let admin = match passed.next("admin") {
+            Some(socket) => AdminSocket::from_std(socket),
+            None => AdminSocket::open(admin_addr),
+        };
+        passed.close_rest();
+        let admin = admin.map_err(|error| {
             let text = format!("cannot listen at {admin_addr} for admin requests: {error}");
             Problem::new(self.config.admin.place.clone().unwrap_or_else(Place::nowhere), text)
         });

@@ -26,6 +26,7 @@ use crate::log::LogOptions;
 use crate::signals;
 use crate::signals::Order;
 use crate::signals::Signals;
+use crate::sockets::Passed;
 use crate::units::grace;
 
 /// The original had the same status for misuse as for everything else.
@@ -119,7 +120,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         // Before anybody can connect, so that no signal ends the process in the midst of a connection.
         let signals = Signals::install().map_err(Failure::runtime)?;
         let status = format!("serving {}", prepared.summary());
-        let bound = prepared.bind(args.workers.map(usize::from)).map_err(wrong)?;
+        let passed = Passed::take("linkerd-tcp", &[]).map_err(|error| {
+            Failure::Runtime(format!("the sockets that were passed are of no use: {error}"))
+        })?;
+        let bound = prepared.bind_with(args.workers.map(usize::from), passed).map_err(wrong)?;
         if bound.announces_admin() {
             println!("Listening on http://{}.", bound.admin());
         }

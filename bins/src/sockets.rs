@@ -1,0 +1,74 @@
+//! Sockets that the service manager has opened and passes (systemd's socket activation).
+//!
+//! They stay open where they come from: while one process ends and the next begins, connections wait in their queue and
+//! none is lost.
+
+use std::env;
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+
+use listenfd::ListenFd;
+
+use crate::log;
+
+/// The sockets that were passed, each with its name.
+#[derive(Debug, Default)]
+pub struct Passed(Vec<(String, TcpListener)>);
+
+impl Passed {
+    /// Takes them from the process, which has them once.
+    ///
+    /// A socket is called what `FileDescriptorName` says. Without that it has the name of its unit: `TOOL-http.socket` is
+    /// `http`. Those that have no name at all get `usual` ones, in order.
+    ///
+    /// # Errors
+    ///
+    /// If what was passed is no socket that listens for TCP.
+    pub fn take(tool: &str, usual: &[&str]) -> io::Result<Self> {
+        // Before ListenFd, which takes the variables away.
+        let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut fds = ListenFd::from_env();
+        let mut names = names.split(':').filter(|name| !name.is_empty());
+        let mut usual = usual.iter().copied();
+        let prefix = format!("{tool}-");
+        let mut passed = Vec::new();
+        for n in 0..fds.len() {
+            let name = names.next().or_else(|| usual.next()).unwrap_or("unknown");
+            if let Some(socket) = fds.take_tcp_listener(n)? {
+                let name = name.trim_end_matches(".socket").trim_start_matches(&prefix);
+                passed.push((name.to_owned(), socket));
+            }
+        }
+        Ok(Self(passed))
+    }
+
+    /// All of this name.
+    pub fn all(&mut self, name: &str) -> Vec<TcpListener> {
+        self.0.extract_if(.., |(own, _)| own == name).map(|(_, socket)| socket).collect()
+    }
+
+    /// The next of this name.
+    pub fn next(&mut self, name: &str) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(own, _)| own == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Says which are left that nobody asked for, and closes them.
+    pub fn close_rest(self) {
+        for (name, _) in self.0 {
+            tracing::warn!(target: log::PROCESS, name, "a socket was passed that nobody asked for");
+        }
+    }
+}
+
+/// A passed socket for each worker. They have one queue.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn share(socket: TcpListener, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let addr = socket.local_addr()?;
+    let rest = (1..workers).map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    Ok((addr, [socket].into_iter().chain(rest).collect()))
+}

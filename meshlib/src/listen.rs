@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use socket2::Domain;
 use socket2::Protocol;
-#[cfg(feature = "tproxy")]
 use socket2::SockRef;
 use socket2::Socket;
 use socket2::TcpKeepalive;
@@ -108,6 +107,19 @@ impl ListenOptions {
     }
 }
 
+/// Sets what accepted sockets inherit (Linux), which saves three system calls per connection.
+fn hand_down(socket: SockRef<'_>, options: &ListenOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(idle) = options.keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+    }
+    #[cfg(target_os = "linux")]
+    if options.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    Ok(())
+}
+
 /// A listening TCP socket that knows the facts about what it accepts.
 #[derive(Debug)]
 pub struct Listener {
@@ -161,17 +173,23 @@ impl Listener {
             socket.set_reuse_port(true)?;
         }
         socket.bind(&addr.into())?;
-        // Accepted sockets inherit these (Linux), which saves three system calls per connection.
-        socket.set_tcp_nodelay(options.nodelay)?;
-        if let Some(idle) = options.keepalive {
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
-        }
-        #[cfg(target_os = "linux")]
-        if options.user_timeout.is_some() {
-            socket.set_tcp_user_timeout(options.user_timeout)?;
-        }
+        hand_down(SockRef::from(&socket), options)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(socket.into())
+    }
+
+    /// Sets what accepted connections inherit on a socket that listens already, for example one that a supervisor passed:
+    /// `TCP_NODELAY`, keepalive and the user timeout, as [`open`](Self::open) does.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn adopt(
+        socket: std::net::TcpListener,
+        options: &ListenOptions,
+    ) -> io::Result<std::net::TcpListener> {
+        hand_down(SockRef::from(&socket), options)?;
+        Ok(socket)
     }
 
     /// Takes over a socket that listens already, for example one that a supervisor passed.
@@ -253,5 +271,30 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
         // Anything else keeps its scope.
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
         IpAddr::V6(_) => addr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_adopted_socket_accepts_is_as_if_it_had_been_opened_here() {
+        let idle = Duration::from_secs(77);
+        let options = ListenOptions::default().with_keepalive(Some(idle));
+        for is_adopted in [false, true] {
+            let mut socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            if is_adopted {
+                socket = Listener::adopt(socket, &options).unwrap();
+            }
+            let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+
+            let (accepted, _) = socket.accept().unwrap();
+
+            let accepted = SockRef::from(&accepted);
+            assert_eq!(accepted.tcp_nodelay().unwrap(), is_adopted);
+            assert_eq!(accepted.keepalive().unwrap(), is_adopted);
+            assert_eq!(accepted.tcp_keepalive_time().unwrap() == idle, is_adopted);
+        }
     }
 }

@@ -79,6 +79,14 @@ pub fn answer(command: &Command) -> Option<ExitCode> {
 pub fn man(command: Command) -> io::Result<Vec<u8>> {
     let behind = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let has_subcommands = command.has_subcommands();
+    // They are not in the page otherwise.
+    let command = command.mut_args(|arg| match (arg.get_visible_aliases(), arg.get_help()) {
+        (Some(names), Some(help)) if !names.is_empty() => {
+            let help = format!("{help} [also: --{}]", names.join(", --"));
+            arg.help(help)
+        }
+        _ => arg,
+    });
     let man = Man::new(command).section(DAEMONS).manual("meshlib");
     let mut page = Vec::new();
     man.render_title(&mut page)?;

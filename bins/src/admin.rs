@@ -121,6 +121,12 @@ pub struct Admin {
     _task: JoinSet<()>,
 }
 
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.drain.force();
+    }
+}
+
 impl Admin {
     /// Gives the answers that are being given, and ends.
     pub async fn end(self) {

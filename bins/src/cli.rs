@@ -1,5 +1,7 @@
 //! The command line: reading it, and the statuses that programs end with.
 
+use std::io;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Command;
@@ -40,6 +42,11 @@ pub enum Failure {
     /// Something went wrong.
     #[error("{0}")]
     Runtime(String),
+}
+
+/// Prints a result on stdout. Nobody is left to be told if that cannot be done.
+pub fn print(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 impl Failure {
@@ -91,14 +98,17 @@ impl Tool {
             Ok(()) => return ExitCode::SUCCESS,
             Err(failure) => failure,
         };
-        match &failure {
+        // Nobody is left to be told that this cannot be printed.
+        let _ = match &failure {
             Failure::Usage(text) => {
                 return self.refused(&command.error(ErrorKind::ValueValidation, text));
             }
             // It says where; what stands before that would hide it from editors.
-            Failure::Config(text) => eprintln!("{text}"),
-            Failure::Privilege(text) | Failure::Runtime(text) => eprintln!("{}: {text}", self.name),
-        }
+            Failure::Config(text) => writeln!(io::stderr(), "{text}"),
+            Failure::Privilege(text) | Failure::Runtime(text) => {
+                writeln!(io::stderr(), "{}: {text}", self.name)
+            }
+        };
         ExitCode::from(match failure {
             Failure::Usage(_) | Failure::Config(_) => self.misused,
             Failure::Privilege(_) => UNPRIVILEGED,

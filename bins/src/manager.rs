@@ -1,8 +1,14 @@
 //! What the service manager is told, if one has started the program that wants to know (systemd's `Type=notify`).
 
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::time;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
@@ -11,17 +17,30 @@ use crate::log;
 
 /// That the program serves, and what.
 pub fn ready(serving: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(serving)]);
+    tell(&format!("READY=1\nSTATUS={serving}\n"));
 }
 
 /// That the program ends, which may take as long as the grace.
 pub fn stopping(grace: Duration) {
-    let status = format!("draining for up to {grace:?}");
-    tell(&[NotifyState::Stopping, NotifyState::Status(&status)]);
+    tell(&format!("STOPPING=1\nSTATUS=draining for up to {grace:?}\n"));
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+/// Waits for nobody: a manager that does not listen may miss it.
+fn tell(state: &str) {
+    let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
+        return;
+    };
+    let told = || -> io::Result<()> {
+        let addr = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.send_to_addr(state.as_bytes(), &addr)?;
+        Ok(())
+    };
+    if let Err(error) = told() {
         tracing::debug!(target: log::PROCESS, %error, "the service manager was not told");
     }
 }
@@ -53,7 +72,7 @@ impl Watchdog {
         };
         loop {
             interval.tick().await;
-            tell(&[NotifyState::Watchdog]);
+            tell("WATCHDOG=1\n");
         }
     }
 }

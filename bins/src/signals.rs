@@ -22,7 +22,7 @@ pub enum Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// Read again what is not followed by itself.
+    /// Look at once at what is followed by itself, and read again what is not.
     Reload,
     /// Try again what has failed. Apart from the other, which may happen by a clock and must not end a pause.
     Retry,

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 
 use listenfd::ListenFd;
+use meshlib::ListenOptions;
+use meshlib::Listener;
 
 use crate::log;
 
@@ -24,20 +26,26 @@ impl Passed {
     ///
     /// # Errors
     ///
-    /// If what was passed is no socket that listens for TCP.
+    /// If what was passed is no socket for TCP.
     pub fn take(tool: &str, usual: &[&str]) -> io::Result<Self> {
         // Before ListenFd, which takes the variables away.
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut fds = ListenFd::from_env();
-        let mut names = names.split(':').filter(|name| !name.is_empty());
+        let mut names = names.split(':');
         let mut usual = usual.iter().copied();
         let prefix = format!("{tool}-");
         let mut passed = Vec::new();
         for n in 0..fds.len() {
-            let name = names.next().or_else(|| usual.next()).unwrap_or("unknown");
+            let name = names.next().filter(|name| !name.is_empty()).or_else(|| usual.next());
+            let name = name.unwrap_or("unknown");
             if let Some(socket) = fds.take_tcp_listener(n)? {
-                let name = name.trim_end_matches(".socket").trim_start_matches(&prefix);
-                passed.push((name.to_owned(), socket));
+                // Only what is called after a unit ends so.
+                let unit =
+                    name.strip_suffix(".socket").map(|unit| unit.strip_prefix(&prefix).unwrap_or(unit));
+                passed.push((
+                    unit.unwrap_or(name).to_owned(),
+                    Listener::adopt(socket, &ListenOptions::default())?,
+                ));
             }
         }
         Ok(Self(passed))

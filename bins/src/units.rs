@@ -39,8 +39,8 @@ pub fn grace(text: &str) -> Result<Duration, String> {
 }
 
 /// Some things with commas between.
-pub fn listed(things: &[impl Display]) -> String {
-    things.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+pub fn listed(things: impl IntoIterator<Item: Display>) -> String {
+    things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use meshlib::ListenOptions;
 use meshlib::Listener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
-use tokio::task;
 use tokio::time;
 
 use crate::ending::Ending;
@@ -149,10 +148,9 @@ impl Workers {
             ending.begin();
             first.get_or_insert(error);
         }
-        let joined = task::spawn_blocking(move || self.join()).await;
         first.map_or(Ok(()), Err)?;
-        let joined = joined.unwrap_or_else(|error| Err(io::Error::other(error)));
-        joined.map_err(|source| JobError { job: "a worker".into(), source })
+        // It does not block: what told of failures is the last that the threads let go of.
+        self.join().map_err(|source| JobError { job: "a worker".into(), source })
     }
 
     /// Waits until all have ended. Blocks the thread.

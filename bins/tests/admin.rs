@@ -128,7 +128,8 @@ fn a_web_page_from_elsewhere_changes_nothing() {
     for program in Program::all() {
         for page in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
             let (status, _, _) = program.ask("POST", "/shutdown", page);
-            assert!(matches!(status, 403 | 404), "{}: {status}", program.name);
+            // The others have nothing that could be changed.
+            assert_eq!(status, if program.name == "linkerd-tcp" { 403 } else { 404 }, "{}", program.name);
         }
         assert_eq!(program.get("/live").0, 200, "{}", program.name);
     }

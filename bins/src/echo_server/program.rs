@@ -62,6 +62,7 @@ const AFTER_HELP: &str = "\
 Signals:
   TERM, INT, QUIT
              stop accepting, let connections end within 10 s, exit 0; a second one exits at once with 1
+  HUP, USR1  nothing
 
 Environment:
   RUST_LOG   what to log to stdout, such as echo_server=debug, which shows what clients say [default: echo_server=info]
@@ -92,12 +93,13 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     let ending = Ending::new(Drain::new(), GRACE);
     let limit = usize::try_from(args.max_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
     let limit = Arc::new(Semaphore::new(limit));
-    let mut jobs = Vec::new();
+    let (mut jobs, mut addrs) = (Vec::new(), Vec::new());
     for addr in &args.addr {
         let listener = Listener::open(*addr, &ListenOptions::default())
             .map_err(|error| Failure::Runtime(format!("cannot listen on {addr}: {error}")))?;
         let local = listener.local_addr().map_err(Failure::runtime)?;
         tracing::info!(target: "echo_server", "Listening on {local}");
+        addrs.push(local);
         let (limit, drain) = (Arc::clone(&limit), ending.drain().clone());
         jobs.push(Job::new(format!("the server at {addr}"), async move {
             let server = Server::from_listener(Listener::from_std(listener)?).share_limit(limit);
@@ -105,7 +107,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
         }));
     }
     let workers = Workers::start(vec![jobs]).map_err(Failure::runtime)?;
-    let status = format!("serving at {}", listed(&args.addr));
+    let status = format!("serving at {}", listed(addrs));
     let served = ending.serve(workers.until_ended(&ending), &status, &mut signals, signals::nothing_to_do);
     served.await.map_err(Failure::runtime)?.map_err(Failure::runtime)
 }

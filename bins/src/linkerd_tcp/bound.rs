@@ -54,14 +54,15 @@ impl Prepared {
         self.bind_with(workers, Passed::default())
     }
 
-    /// The same with sockets that were passed: those called like a proxy or router are for its servers, in their order, and
-    /// the one called `admin` for admin requests, whatever the addresses of the configuration are.
+    /// The same with sockets that were passed: the first that is called `admin` is for admin requests, those called like a
+    /// proxy or router are for its servers, in their order, whatever the addresses of the configuration are.
     ///
     /// # Errors
     ///
     /// As of [`bind`](Self::bind).
     pub fn bind_with(self, workers: Option<usize>, mut passed: Passed) -> Result<Bound, ConfigError> {
         let workers = workers.or(self.config.workers).unwrap_or_else(workers::usual).max(1);
+        let passed_admin = passed.next("admin");
         let mut problems = Vec::new();
         let mut servers = Vec::new();
         for (router, _, server) in self.servers() {
@@ -78,7 +79,7 @@ impl Prepared {
             }
         }
         let admin_addr = self.config.admin.addr;
-        let admin = match passed.next("admin") {
+        let admin = match passed_admin {
             Some(socket) => AdminSocket::from_std(socket),
             None => AdminSocket::open(admin_addr),
         };
@@ -166,7 +167,7 @@ impl Bound {
                 let tls = router.servers[n].clone();
                 let limit =
                     server.max_connections.map(|n| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))));
-                tracing::info!(target: "linkerd_tcp::app", router = %config.label, %addr, dst = %server.dst, "listening");
+                tracing::info!(target: "linkerd_tcp::app", router = %config.label, %addr, dst = %server.dst, workers, "listening");
                 for (worker, listener) in listeners.into_iter().enumerate() {
                     let buffer = prepared.config.buffer_size;
                     let service = destination.service(server, tls.clone(), buffer, Arc::clone(&observer));

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::Bound;
 use super::Prepared;
 use super::config;
+use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
@@ -56,8 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Where to serve admin requests [default: `admin` of the file, else 0.0.0.0:9989 with `proxies` and 127.0.0.1:9989 with
-    /// `routers`]
+    /// Where to serve admin requests, to whoever reaches it [default: `admin` of the file, else 0.0.0.0:9989 with `proxies` and
+    /// 127.0.0.1:9989 with `routers`]
     #[arg(long, value_name = "IP:PORT")]
     pub admin: Option<SocketAddr>,
 
@@ -99,7 +100,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let wrong = |error: ConfigError| Failure::Config(error.to_string());
     let (mut config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
     if let Some(addr) = args.admin {
-        config.admin.move_to(addr);
+        config.move_admin(addr).map_err(Failure::Usage)?;
     }
     if let Some(grace) = args.drain {
         config.admin.grace = grace;
@@ -112,7 +113,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         if args.strict && !warnings.is_empty() {
             return Err(Failure::Config(format!("{}: {} warnings", source.name, warnings.len())));
         }
-        println!("{}: OK, {}", source.name, prepared.summary());
+        cli::print(&format!("{}: OK, {}", source.name, prepared.summary()));
         return Ok(());
     }
     limits::raise_descriptors();

@@ -14,6 +14,7 @@ use super::plan;
 use super::plan::Plan;
 use super::privileges;
 use super::serve::serve;
+use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
@@ -35,6 +36,10 @@ pub fn main() -> ExitCode {
     let options = LogOptions::new("tproxy_poc").with_output(output).with_level(Level::INFO);
     log::start(&options.with_format(args.log_format));
     match args.command {
+        Some(_) if args.check => {
+            let text = "--check is about the arguments of the proxy and goes with no subcommand";
+            TOOL.ended(Args::command(), Err(Failure::Usage(text.into())))
+        }
         Some(Command::Rules(command)) => commands::handle(&args.intercept, command)
             .unwrap_or_else(|failure| TOOL.ended(Args::command(), Err(failure))),
         None => TOOL.ended(Args::command(), run(&args)),
@@ -44,7 +49,7 @@ pub fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Failure> {
     let plan = Plan::new(&args.intercept)?;
     if args.check {
-        println!("the arguments are right");
+        cli::print("the arguments are right");
         return Ok(());
     }
     let tool = plan::tool(args.intercept.rules)?;

@@ -8,6 +8,7 @@ use super::args::Settings;
 use super::parts::check;
 use super::run::run;
 use crate::about;
+use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
@@ -39,14 +40,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run_or_check(settings: Settings, options: &LogOptions) -> Result<(), Failure> {
-    // What is no good to be checked is no good to be started with.
-    check(&settings).map_err(Failure::Usage)?;
     if settings.check {
+        check(&settings).map_err(|error| Failure::Config(format!("tricot: {error}")))?;
         // They were printed when logging was started.
         if !log::problems(options).is_empty() {
-            return Err(Failure::Usage("RUST_LOG is not understood".into()));
+            return Err(Failure::Config("tricot: RUST_LOG is not understood".into()));
         }
-        println!("the arguments and variables are right");
+        cli::print("the arguments and variables are right");
         return Ok(());
     }
     limits::raise_descriptors();

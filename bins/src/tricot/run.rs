@@ -83,6 +83,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
             jobs.push(server("HTTP", socket, service, drain, Listening::new(&parts.metrics, "http")));
         }
     }
+    let status = format!("serving HTTPS at {}", listed(sockets.https.iter().map(|bound| bound.addr)));
     let inbound = Arc::new(parts.inbound(&settings, wanted)?);
     for Bound { addr, sockets } in sockets.https {
         tracing::info!(target: "tricot", %addr, "listening for HTTPS");
@@ -147,7 +148,6 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         Order::Reload => parts.reload(),
         Order::Retry => parts.retry(),
     };
-    let status = format!("serving HTTPS at {}", listed(&settings.listen.https));
     ending.serve(serving, &status, &mut signals, heed).await.map_err(|interrupted| interrupted.to_string())?
 }
 

@@ -282,3 +282,22 @@ async fn a_listener_that_breaks_starts_the_drain_and_is_the_reason_to_fail() {
         program.stderr().wait_for("the reason", |line| line.starts_with(&format!("linkerd-tcp: {failed}")));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_after_a_request_to_shut_down_is_the_first() {
+    let backend = Echo::start().await;
+    let config = fixed(&[backend.addr()], "", "").replace("graceSecs: 2", "graceSecs: 60");
+    let mut program = Program::start(&config);
+    let mut io = TcpStream::connect(program.addr()).await.unwrap();
+    echo(&mut io, b"before").await.unwrap();
+
+    // As a preStop hook does, and the orchestrator after it.
+    assert_eq!(ask(program.admin(), "POST", "/shutdown").await.unwrap().status, 200);
+    program.signal(Signal::TERM);
+    program.stderr().wait_for("the signal", |line| line.contains(r#""signal":"TERM""#));
+
+    assert_eq!(echo(&mut io, b"after").await.unwrap(), b"after");
+    assert!(program.is_alive());
+    drop(io);
+    assert_eq!(program.exit(SOON).await.code(), Some(0));
+}

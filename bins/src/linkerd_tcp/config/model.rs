@@ -59,10 +59,21 @@ pub struct Admin {
     pub place: Option<Place>,
 }
 
-impl Admin {
-    /// Listens elsewhere than the file says. Whoever says so has chosen the address as if it were in the file.
-    pub fn move_to(&mut self, addr: SocketAddr) {
-        (self.addr, self.explicit_addr, self.place) = (addr, true, None);
+impl Config {
+    /// Serves admin requests elsewhere than the file says. Whoever says so has chosen the address as if it were in the
+    /// file.
+    ///
+    /// # Errors
+    ///
+    /// If a server of the file listens there.
+    pub fn move_admin(&mut self, addr: SocketAddr) -> Result<(), String> {
+        let mut servers = self.routers.iter().flat_map(|router| &router.servers);
+        if addr.port() != 0 && servers.any(|server| server.addr == addr) {
+            return Err(format!("--admin {addr} is the address of a server"));
+        }
+        let admin = &mut self.admin;
+        (admin.addr, admin.explicit_addr, admin.place) = (addr, true, None);
+        Ok(())
     }
 }
 

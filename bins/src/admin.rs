@@ -25,9 +25,8 @@ use crate::log;
 
 /// How long a client may take for a request, and leave bytes of the answer untaken.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most connections. The oldest ends for one more, so that clients that hold theirs keep nobody out; few enough to leave
-/// most of the usual 1,024 descriptors to what the program is there for.
-const CONNECTIONS: usize = 256;
+/// Most connections. The oldest ends for one more, so that clients that hold theirs keep nobody out.
+const CONNECTIONS: usize = 64;
 /// How long an answer that is being given, such as the one to `/shutdown`, may take to the end.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
 

@@ -25,7 +25,8 @@ pub fn stopping(grace: Duration) {
     tell(&format!("STOPPING=1\nSTATUS=draining for up to {grace:?}\n"));
 }
 
-/// Waits for nobody: a manager that does not listen may miss it.
+/// Waits for nobody: a manager that does not read may miss it. `sd_notify::notify` would wait for it, and with it whoever
+/// turns the control runtime.
 fn tell(state: &str) {
     let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
         return;

@@ -1,8 +1,8 @@
 //! The runtime of everything but connections: discovery, admin pages, signals.
 
-use std::io;
-
 use tokio::runtime::Builder;
+
+use crate::cli::Failure;
 
 /// Threads that read files, which end after a while without work.
 const READERS: usize = 8;
@@ -13,10 +13,12 @@ const READERS: usize = 8;
 ///
 /// # Errors
 ///
-/// If there can be no runtime.
-pub fn run<T>(work: impl Future<Output = T>) -> io::Result<T> {
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build()?;
+/// What the work says, or that there can be no runtime.
+pub fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(READERS).build();
+    let runtime = runtime.map_err(Failure::runtime)?;
     let done = runtime.block_on(work);
     runtime.shutdown_background();
-    Ok(done)
+    done
 }

@@ -83,8 +83,7 @@ pub fn main() -> ExitCode {
     let options = LogOptions::new("echo_server").with_output(LogOutput::Stdout).with_level(Level::INFO);
     log::start(&options.with_format(args.log_format));
     limits::raise_descriptors();
-    let served = control::run(serve(&args));
-    TOOL.ended(Args::command(), served.unwrap_or_else(|error| Err(Failure::runtime(error))))
+    TOOL.ended(Args::command(), control::run(serve(&args)))
 }
 
 async fn serve(args: &Args) -> Result<(), Failure> {

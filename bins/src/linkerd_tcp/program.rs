@@ -117,7 +117,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     limits::raise_descriptors();
-    let served = control::run(async {
+    control::run(async {
         // Before anybody can connect, so that no signal ends the process in the midst of a connection.
         let signals = Signals::install().map_err(Failure::runtime)?;
         let status = format!("serving {}", prepared.summary());
@@ -126,11 +126,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         })?;
         let bound = prepared.bind_with(args.workers.map(usize::from), passed).map_err(wrong)?;
         if bound.announces_admin() {
-            println!("Listening on http://{}.", bound.admin());
+            cli::print(&format!("Listening on http://{}.", bound.admin()));
         }
         serve(bound, &status, signals).await
-    });
-    served.unwrap_or_else(|error| Err(Failure::runtime(error)))
+    })
 }
 
 async fn serve(bound: Bound, status: &str, mut signals: Signals) -> Result<(), Failure> {

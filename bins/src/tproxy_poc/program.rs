@@ -61,5 +61,5 @@ fn run(args: &Args) -> Result<(), Failure> {
         privileges::for_sockets(is_spoofing)?;
     }
     limits::raise_descriptors();
-    control::run(serve(args, plan, tool)).unwrap_or_else(|error| Err(Failure::runtime(error)))
+    control::run(serve(args, plan, tool))
 }

@@ -50,6 +50,5 @@ fn run_or_check(settings: Settings, options: &LogOptions) -> Result<(), Failure>
         return Ok(());
     }
     limits::raise_descriptors();
-    let served = control::run(run(settings)).map_err(Failure::runtime)?;
-    served.map_err(Failure::Runtime)
+    control::run(async { run(settings).await.map_err(Failure::Runtime) })
 }

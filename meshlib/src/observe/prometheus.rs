@@ -245,6 +245,48 @@ impl Registry {
         removed.len()
     }
 
+    /// The sum of the counters and gauges of a name whose labels pass; 0 if there are none. O(series of the name).
+    ///
+    /// For what a program shows of itself beside its metrics: the numbers are the same then.
+    ///
+    /// ```
+    /// # let registry = meshlib::observe::prometheus::Registry::new();
+    /// registry.counter("requests_total", "", &[("code", "200")]).add(3);
+    /// registry.counter("requests_total", "", &[("code", "503")]).add(1);
+    ///
+    /// assert_eq!(registry.sum("requests_total", |_| true), 4.0);
+    /// assert_eq!(registry.sum("requests_total", |labels| labels.get("code") == Some("503")), 1.0);
+    /// ```
+    pub fn sum(&self, name: &str, passes: impl Fn(&Labels) -> bool) -> f64 {
+        let series = self.inner.families().of(name, passes);
+        // Functions are called after the lock.
+        let values = series.iter().map(|series| match series {
+            Series::Counter(counter) => counter.get() as f64,
+            Series::Gauge(gauge) => gauge.get() as f64,
+            Series::Function(function) => function.call(),
+            Series::Histogram(_) | Series::Distribution(_) => 0.0,
+        });
+        values.filter(|value| value.is_finite()).sum()
+    }
+
+    /// How many observations of the histograms of a name whose labels pass lie at or below each bound, the last of which is
+    /// infinite; nothing if there are none. O(series of the name).
+    pub fn buckets(&self, name: &str, passes: impl Fn(&Labels) -> bool) -> Vec<(f64, u64)> {
+        let series = self.inner.families().of(name, passes);
+        let mut all: Vec<(f64, u64)> = Vec::new();
+        for series in &series {
+            let Series::Histogram(histogram) = series else { continue };
+            let read = histogram.read().cumulative;
+            if all.is_empty() {
+                all = read;
+            } else {
+                // Histograms of one name have the same bounds.
+                all.iter_mut().zip(read).for_each(|((_, all), (_, more))| *all += more);
+            }
+        }
+        all
+    }
+
     /// How many series are registered.
     pub fn len(&self) -> usize {
         self.inner.families().len()

@@ -132,6 +132,12 @@ impl Families {
         removed
     }
 
+    /// The series of a name whose labels pass.
+    pub(super) fn of(&self, name: &str, passes: impl Fn(&Labels) -> bool) -> Vec<Series> {
+        let series = self.0.get(name).map(|family| &family.series).into_iter().flatten();
+        series.filter(|(labels, _)| passes(labels)).map(|(_, series)| series.clone()).collect()
+    }
+
     pub(super) fn snapshot(&self) -> Vec<(Arc<str>, Family)> {
         self.0.iter().map(|(name, family)| (Arc::clone(name), family.clone())).collect()
     }

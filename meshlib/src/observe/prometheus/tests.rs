@@ -236,6 +236,25 @@ fn everything_is_send_sync_and_debug() {
     check(&Gauge::default().track());
 }
 
+#[test]
+fn what_is_read_are_the_numbers_that_are_rendered() {
+    let registry = Registry::new();
+    for (name, at) in [("a", 1.0), ("b", 3.0), ("b", 100.0)] {
+        registry.histogram("seconds", "", &[("of", name)], &[2.0, 4.0]).observe(at);
+    }
+    registry.gauge("open", "", &[("of", "a")]).set(-2);
+    registry.gauge_fn("open", "", &[("of", "b")], || 5.0);
+    registry.gauge_fn("open", "", &[("of", "c")], || f64::NAN);
+
+    assert_eq!(registry.buckets("seconds", |_| true), [(2.0, 1), (4.0, 2), (f64::INFINITY, 3)]);
+    assert_eq!(
+        registry.buckets("seconds", |of| of.get("of") == Some("b")),
+        [(2.0, 0), (4.0, 1), (f64::INFINITY, 2)]
+    );
+    assert_eq!(registry.sum("open", |_| true), 3.0);
+    assert_eq!((registry.sum("none", |_| true), registry.buckets("open", |_| true)), (0.0, Vec::new()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

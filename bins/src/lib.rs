@@ -15,6 +15,7 @@ pub mod manager;
 pub mod metrics;
 pub mod signals;
 pub mod sockets;
+pub mod state;
 pub mod units;
 pub mod workers;
 

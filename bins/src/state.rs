@@ -1,0 +1,190 @@
+//! What a program shows of itself: the numbers and names behind `/state.json` and the dashboard.
+//!
+//! A program implements [`Source`]; [`Watching`] looks at it every few seconds, so that rates and the last ten minutes
+//! can be shown to whoever asks, at a cost that does not depend on how many ask.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use tokio::time;
+use tokio::time::Instant;
+
+mod history;
+mod model;
+
+pub use history::LOOKS;
+pub use history::Totals;
+pub use model::Certificate;
+pub use model::Destination;
+pub use model::EndpointState;
+pub use model::Point;
+pub use model::Reload;
+pub use model::State;
+pub use model::Traffic;
+
+use history::History;
+
+/// How often a program is looked at. The history is [`LOOKS`] times as long: ten minutes.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// Endpoints whose rate is known: for those of larger programs it would cost more than it tells.
+const RATED: usize = 2_000;
+
+/// What a program knows about itself.
+pub trait Source: Send + Sync + 'static {
+    /// What has been served since the start.
+    fn totals(&self) -> Totals;
+
+    /// Where traffic goes, with at most so many endpoints in all, and how many endpoints were left off.
+    fn destinations(&self, most: usize) -> (Vec<Destination>, usize);
+
+    /// The certificates that it shows or uses.
+    fn certificates(&self) -> Vec<Certificate>;
+
+    /// Why no traffic should be sent here, a line for each reason.
+    fn unready(&self) -> Vec<String>;
+
+    /// How the configuration was loaded.
+    fn reload(&self) -> Reload;
+}
+
+/// A program that is looked at. A clone is the same one.
+#[derive(Clone)]
+pub struct Watching(Arc<Inner>);
+
+struct Inner {
+    tool: &'static str,
+    started: (SystemTime, Instant),
+    source: Box<dyn Source>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    history: History,
+    /// How often each endpoint was picked at the last look.
+    picked: Option<(Instant, Picked)>,
+    /// Picks per second between the last two looks.
+    rates: HashMap<Key, f64>,
+}
+
+/// An endpoint by the number of its destination's name and its address.
+type Key = (Arc<str>, String);
+type Picked = HashMap<Key, u64>;
+
+impl Watching {
+    /// Looks at a program from now on. Must be called in a runtime; ends with the runtime, or when nobody has a clone.
+    pub fn new(tool: &'static str, source: impl Source) -> Self {
+        let inner = Arc::new(Inner {
+            tool,
+            started: (SystemTime::now(), Instant::now()),
+            source: Box::new(source),
+            seen: Mutex::default(),
+        });
+        let watched = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            let mut ticks = time::interval(INTERVAL);
+            ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let Some(inner) = watched.upgrade() else { return };
+                inner.look();
+            }
+        });
+        Self(inner)
+    }
+
+    /// Everything, as it is now. `most` endpoints are shown.
+    pub fn state(&self, most: usize) -> State {
+        let inner = &self.0;
+        let now = Instant::now();
+        let (mut destinations, left_off) = inner.source.destinations(most);
+        let totals = inner.source.totals();
+        let seen = inner.seen();
+        for destination in &mut destinations {
+            let name: Arc<str> = key_of(destination).into();
+            for endpoint in &mut destination.endpoints {
+                endpoint.rate = seen.rates.get(&(Arc::clone(&name), endpoint.addr.clone())).copied();
+            }
+        }
+        State {
+            tool: inner.tool.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: env!("BUILT_COMMIT").to_owned(),
+            at_ms: unix_ms(SystemTime::now()),
+            started_ms: unix_ms(inner.started.0),
+            uptime_ms: millis(inner.started.1.elapsed()),
+            unready: inner.source.unready(),
+            reload: inner.source.reload(),
+            traffic: seen.history.traffic(now, totals),
+            destinations,
+            left_off,
+            certificates: inner.source.certificates(),
+        }
+    }
+
+    /// The last ten minutes, the oldest first.
+    pub fn history(&self) -> Vec<Point> {
+        self.0.seen().history.points()
+    }
+
+    /// What is looked at.
+    pub fn source(&self) -> &dyn Source {
+        &*self.0.source
+    }
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watching").field("tool", &self.0.tool).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) {
+        let totals = self.source.totals();
+        let (destinations, _) = self.source.destinations(RATED);
+        let now = Instant::now();
+        let mut seen = self.seen();
+        seen.history.push(now, totals);
+        let mut picked = Picked::new();
+        for destination in &destinations {
+            let name: Arc<str> = key_of(destination).into();
+            for endpoint in &destination.endpoints {
+                picked.insert((Arc::clone(&name), endpoint.addr.clone()), endpoint.picked);
+            }
+        }
+        seen.rates = match &seen.picked {
+            None => HashMap::new(),
+            Some((before, old)) => {
+                let seconds = now.duration_since(*before).as_secs_f64().max(1e-3);
+                let rate = |(key, now): (&Key, &u64)| {
+                    // One that is new has been picked since it is there.
+                    let before = old.get(key).copied().unwrap_or_default();
+                    (key.clone(), now.saturating_sub(before) as f64 / seconds)
+                };
+                picked.iter().map(rate).collect()
+            }
+        };
+        seen.picked = Some((now, picked));
+    }
+}
+
+fn key_of(destination: &Destination) -> String {
+    format!("{}\n{}", destination.router, destination.dst)
+}
+
+fn unix_ms(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -93,6 +93,12 @@ pub fn read(path: impl AsRef<Path>) -> Result<Source, ReadError> {
     }
 }
 
+/// A configuration as YAML.
+pub fn yaml(config: &serde_json::Value) -> String {
+    // A value of JSON has no key that is not a text, and memory is written to.
+    serde_saphyr::to_string(config).unwrap_or_default()
+}
+
 fn read_from(name: Arc<str>, input: impl Read) -> Result<Source, ReadError> {
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file of exactly the limit from a larger one.

@@ -19,6 +19,7 @@ pub use self::model::Generation;
 mod client;
 pub mod model;
 mod path;
+mod print;
 mod proxies;
 mod resolver;
 mod routers;

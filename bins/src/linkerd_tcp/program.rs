@@ -53,6 +53,11 @@ pub struct Args {
     #[arg(long, requires = "check")]
     pub strict: bool,
 
+    /// Print the configuration that is in force, with all defaults and what other arguments change, then exit. Opens no
+    /// socket
+    #[arg(long, conflicts_with = "check")]
+    pub print_config: bool,
+
     /// Threads that serve connections [default: `workers` of the file, else one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -105,8 +110,15 @@ fn run(args: &Args) -> Result<(), Failure> {
     if let Some(grace) = args.drain {
         config.admin.grace = grace;
     }
+    if let Some(workers) = args.workers {
+        config.workers = Some(workers.into());
+    }
     for warning in &warnings {
         eprintln!("{warning}");
+    }
+    if args.print_config {
+        cli::print(load::yaml(&config.to_value()).trim_end());
+        return Ok(());
     }
     let prepared = Prepared::new(config).map_err(wrong)?;
     if args.check {

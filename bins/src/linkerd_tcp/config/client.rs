@@ -97,6 +97,11 @@ impl ClientRules {
         client
     }
 
+    /// The rules in the order of the file.
+    pub(super) fn rules(&self) -> &[ClientRule] {
+        &self.rules
+    }
+
     /// The TLS settings of all rules, for loading their files ahead of the first connection.
     pub fn tls(&self) -> impl Iterator<Item = &ClientTls> {
         self.rules.iter().filter_map(|rule| rule.tls.as_ref())

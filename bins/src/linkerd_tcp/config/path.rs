@@ -1,5 +1,7 @@
 //! Logical names such as `/svc/web`, and prefixes of them.
 
+use std::fmt;
+
 /// Stands in a destination for the server name of the client's TLS handshake.
 pub(super) const SNI: &str = "{sni}";
 
@@ -84,6 +86,15 @@ impl Prefix {
         self.0.iter().all(|wanted| {
             segments.next().is_some_and(|segment| !segment.is_empty() && (wanted == "*" || wanted == segment))
         })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("/");
+        }
+        self.0.iter().try_for_each(|segment| write!(f, "/{segment}"))
     }
 }
 

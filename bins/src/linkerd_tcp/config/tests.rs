@@ -4,6 +4,7 @@ use super::parse;
 mod examples;
 mod fields;
 mod misconfigured;
+mod print;
 mod total;
 
 /// Parses what must be right and free of warnings.

@@ -44,6 +44,8 @@ pub struct Drain {
     start: CancellationToken,
     force: CancellationToken,
     work: TaskTracker,
+    /// Waits for the work, too.
+    above: Option<TaskTracker>,
 }
 
 impl Drain {
@@ -74,6 +76,36 @@ impl Drain {
             }
         });
         drain
+    }
+
+    /// A drain for a part of what this one is for: a part that may end before the rest, such as one of several servers.
+    ///
+    /// It begins and is forced with this one, or before, and this one waits for its work. For the work of a
+    /// part of a part the whole waits, the part between them does not.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use meshlib::Drain;
+    ///
+    /// let all = Drain::new();
+    /// let (one, other) = (all.part(), all.part());
+    /// assert!(one.finish(Duration::from_secs(1)).await);
+    /// assert!(!other.is_started());
+    ///
+    /// all.start();
+    /// assert!(other.is_started());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self {
+            start: self.start.child_token(),
+            force: self.force.child_token(),
+            work: TaskTracker::new(),
+            above: Some(self.above.as_ref().unwrap_or(&self.work).clone()),
+        }
     }
 
     /// Begins: listeners close, connections go on.
@@ -121,7 +153,8 @@ impl Drain {
     pub fn draining(&self) -> Draining {
         // Its own, so that the connections of one server do not share a lock with those of others.
         let force = self.force.child_token();
-        Draining { start: self.start.clone(), force, _work: self.work.token() }
+        let above = self.above.as_ref().map(TaskTracker::token);
+        Draining { start: self.start.clone(), force, _work: self.work.token(), _above: above }
     }
 }
 
@@ -131,6 +164,7 @@ pub struct Draining {
     start: CancellationToken,
     force: CancellationToken,
     _work: TaskTrackerToken,
+    _above: Option<TaskTrackerToken>,
 }
 
 impl Draining {
@@ -248,5 +282,33 @@ mod tests {
         assert!(!drain.finish(Duration::from_secs(2)).await);
         assert_eq!(began.elapsed().as_secs(), 2);
         assert_eq!(work.await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_work_of_a_part_is_waited_for_and_forced() {
+        let all = Drain::new();
+        let part = all.part();
+        let draining = part.part().draining();
+        let work = tokio::spawn(async move { draining.until_forced(std::future::pending::<()>()).await });
+        part.start();
+
+        let began = time::Instant::now();
+        assert!(!all.finish(Duration::from_secs(2)).await);
+        assert_eq!(began.elapsed().as_secs(), 2);
+        assert_eq!(work.await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_ends_without_the_rest() {
+        let all = Drain::new();
+        let part = all.part();
+        let (here, rest) = (part.draining(), all.draining());
+        tokio::spawn(async move { here.until_forced(std::future::pending::<()>()).await });
+
+        assert!(!part.finish(Duration::from_secs(1)).await);
+
+        assert!(!rest.is_started());
+        drop(rest);
+        assert!(all.finish(Duration::from_secs(1)).await);
     }
 }

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::future::join_all;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::ending::Ending;
@@ -106,7 +106,26 @@ async fn tick() {
 #[must_use = "workers must be waited for"]
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
-    failures: mpsc::Receiver<JobError>,
+    failures: mpsc::UnboundedReceiver<JobError>,
+}
+
+/// Gives workers more to do. They end when nobody has it any more and their jobs have ended.
+#[derive(Debug)]
+pub struct Hands(Vec<mpsc::UnboundedSender<Job>>);
+
+impl Hands {
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Gives each worker a job. What is given to one that has failed as a whole is dropped.
+    pub fn give(&self, jobs: impl IntoIterator<Item = Job>) {
+        for (worker, job) in self.0.iter().zip(jobs) {
+            // The failure itself has been told.
+            let _ = worker.send(job);
+        }
+    }
 }
 
 impl Workers {
@@ -116,15 +135,31 @@ impl Workers {
     ///
     /// If a thread cannot be started.
     pub fn start(jobs: Vec<Vec<Job>>) -> io::Result<Self> {
-        // Each job can fail but once, or its worker's runtime instead of all of them.
-        let most = jobs.iter().map(|jobs| jobs.len().max(1)).sum::<usize>();
-        let (failed, failures) = mpsc::channel(most.max(1));
-        let threads = jobs.into_iter().enumerate().map(|(n, jobs)| {
-            let name = format!("worker-{n}");
-            let failed = failed.clone();
-            thread::Builder::new().name(name.clone()).spawn(move || work(name, jobs, &failed))
-        });
-        Ok(Self { threads: threads.collect::<io::Result<_>>()?, failures })
+        let (workers, hands) = Self::waiting(jobs.len())?;
+        for (worker, jobs) in hands.0.iter().zip(jobs) {
+            for job in jobs {
+                // A worker whose runtime cannot be says so itself.
+                let _ = worker.send(job);
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Starts threads that wait for jobs.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub fn waiting(count: usize) -> io::Result<(Self, Hands)> {
+        let (failed, failures) = mpsc::unbounded_channel();
+        let (mut threads, mut hands) = (Vec::new(), Vec::new());
+        for n in 0..count {
+            let (give, jobs) = mpsc::unbounded_channel();
+            let (name, failed) = (format!("worker-{n}"), failed.clone());
+            threads.push(thread::Builder::new().name(name.clone()).spawn(move || work(name, jobs, &failed))?);
+            hands.push(give);
+        }
+        Ok((Self { threads, failures }, Hands(hands)))
     }
 
     /// Waits for the next failure of a job. `None`: all workers have ended, and no more is to come.
@@ -167,18 +202,33 @@ impl Workers {
 }
 
 /// Does the jobs of one worker and reports each that fails when it does.
-fn work(name: String, jobs: Vec<Job>, failed: &mpsc::Sender<JobError>) {
-    let report = |error| {
-        // There is room for all of them; whether anybody listens any more is not for the worker to judge.
-        let _ = failed.try_send(error);
-    };
+fn work(name: String, mut jobs: mpsc::UnboundedReceiver<Job>, failed: &mpsc::UnboundedSender<JobError>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(source) => return report(JobError { job: name, source }),
+        Err(source) => {
+            // Whether anybody listens any more is not for the worker to judge.
+            let _ = failed.send(JobError { job: name, source });
+            return;
+        }
     };
     runtime.spawn(tick());
-    let jobs = jobs.into_iter().map(|job| job.run().map(|result| result.unwrap_or_else(report)));
-    runtime.block_on(join_all(jobs));
+    runtime.block_on(async move {
+        let mut running = JoinSet::new();
+        loop {
+            let job = tokio::select! {
+                job = jobs.recv() => job,
+                Some(_) = running.join_next() => continue,
+            };
+            let Some(job) = job else { break };
+            let failed = failed.clone();
+            running.spawn(async move {
+                if let Err(error) = job.run().await {
+                    let _ = failed.send(error);
+                }
+            });
+        }
+        while running.join_next().await.is_some() {}
+    });
 }
 
 #[cfg(test)]
@@ -244,6 +294,24 @@ mod tests {
         }
 
         assert_eq!(failures, 6);
+        workers.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn jobs_are_taken_for_as_long_as_somebody_may_give_them() {
+        let (mut workers, hands) = Workers::waiting(2).unwrap();
+        let (first, began_first, end_first) = patient();
+        let (second, began_second, end_second) = patient();
+        hands.give([first]);
+        began_first.await.unwrap();
+        end_first.send(()).expect("it runs");
+
+        hands.give([Job::new("none", async { Ok(()) }), second]);
+        drop(hands);
+
+        began_second.await.unwrap();
+        end_second.send(()).expect("it runs");
+        assert!(workers.failure().await.is_none());
         workers.join().unwrap();
     }
 

@@ -5,23 +5,31 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use http::Method;
+use http::Request;
+use http::Response;
 use http::StatusCode;
 use http::header::ACCEPT;
 use meshlib::Drain;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::Server;
+use meshlib::http::Body;
 use meshlib::http::HttpServer;
 use meshlib::http::ServerOptions;
+use meshlib::http::admin::Access;
 use meshlib::http::admin::Router;
+use meshlib::http::admin::json;
 use meshlib::http::admin::text;
 use meshlib::http::admin::typed;
 use meshlib::observe::prometheus::Format;
 use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::content_type;
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::log;
+use crate::state::Watching;
 
 /// How long a client may take for a request, and leave bytes of the answer untaken.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,15 +38,24 @@ const CONNECTIONS: usize = 64;
 /// How long an answer that is being given, such as the one to `/shutdown`, may take to the end.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
 
-/// `/metrics`, `/live` and `/ready`.
+/// The endpoints that `/state.json` shows at most: about 4 MB.
+const MOST_ENDPOINTS: usize = 20_000;
+
+/// `/metrics`, `/live`, `/ready`, `/state.json`, `/history.json`, `/names.json`, `/certs.json`, `/config.json` and
+/// `/log-level`.
 ///
-/// `refresh` brings numbers up to date that are looked at rather than counted. `unready` says why no traffic should be
-/// sent here, a line for each reason.
-pub fn pages(
-    registry: Registry,
-    refresh: impl Fn() + Send + Sync + 'static,
-    unready: impl Fn() -> Vec<String> + Send + Sync + 'static,
-) -> Router {
+/// `refresh` brings numbers up to date that are looked at rather than counted.
+pub fn pages(registry: Registry, refresh: impl Fn() + Send + Sync + 'static, watching: Watching) -> Router {
+    let of = |page: fn(&Watching) -> String| {
+        let watching = watching.clone();
+        move |_: &Request<Body>| json(page(&watching))
+    };
+    let state = of(|it| to_json(&it.state(MOST_ENDPOINTS)));
+    let history = of(|it| to_json(&it.history()));
+    let names =
+        of(|it| to_json(&serde_json::json!({ "destinations": it.state(MOST_ENDPOINTS).destinations })));
+    let certificates = of(|it| to_json(&it.source().certificates()));
+    let config = of(|it| format!("{:#}\n", it.source().config()));
     Router::new()
         .get("/metrics", move |request| {
             refresh();
@@ -48,14 +65,48 @@ pub fn pages(
         })
         .get("/live", |_| text("live\n"))
         .get("/ready", move |_| {
-            let reasons = unready();
+            let reasons = watching.source().unready();
             if reasons.is_empty() {
                 return text("ready\n");
             }
-            let mut answer = text(reasons.join("\n") + "\n");
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            answer
+            refused(StatusCode::SERVICE_UNAVAILABLE, &reasons.join("\n"))
         })
+        .get("/state.json", state)
+        .get("/history.json", history)
+        .get("/names.json", names)
+        .get("/certs.json", certificates)
+        .get("/config.json", config)
+        .get("/log-level", |_| text(log::filter().unwrap_or_default() + "\n"))
+        .page("/log-level", Method::PUT, Access::Loopback, set_log_level)
+        .page("/log-level", Method::POST, Access::Loopback, set_log_level)
+}
+
+/// Sets what is logged to the `filter` of the query.
+fn set_log_level(request: &Request<Body>) -> Response<Body> {
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let filter = form_urlencoded::parse(query).find(|(name, _)| name == "filter");
+    let Some((_, filter)) = filter else {
+        return refused(StatusCode::BAD_REQUEST, "expected ?filter=..., in the words of RUST_LOG");
+    };
+    match log::set_filter(&filter) {
+        Ok(()) => {
+            let filter = log::filter().unwrap_or_default();
+            tracing::info!(target: log::PROCESS, filter, "another choice of what is logged");
+            text(filter + "\n")
+        }
+        Err(error) => refused(StatusCode::BAD_REQUEST, &error),
+    }
+}
+
+fn refused(status: StatusCode, why: &str) -> Response<Body> {
+    let mut answer = text(format!("{why}\n"));
+    *answer.status_mut() = status;
+    answer
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    // What is shown has names for keys, and memory is written to.
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// A socket for admin requests that are not answered yet.

@@ -1,14 +1,19 @@
 //! The command line: reading it, and the statuses that programs end with.
 
+use std::ffi::OsStr;
 use std::io;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::ArgAction;
+use clap::ArgMatches;
 use clap::Command;
 use clap::Parser;
 use clap::error::ErrorKind;
+use serde_json::Value;
 
 use crate::about;
+use crate::load;
 use crate::log;
 
 /// A program as its caller sees it.
@@ -49,6 +54,35 @@ pub fn print(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// The arguments that are in force by their long names, whether they were given, come from a variable or are defaults. Of
+/// secrets it says only that they are set.
+pub fn given(command: &Command, matches: &ArgMatches) -> Value {
+    // What ends at once is not in force.
+    const QUESTIONS: [&str; 7] =
+        ["help", "version", "verbose", "man", "completions", "check", "print-config"];
+    let named = command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg)));
+    let in_force = named.filter(|(name, _)| !QUESTIONS.contains(name)).filter_map(|(name, arg)| {
+        let id = arg.get_id().as_str();
+        let values = matches.try_get_raw(id).ok()??;
+        let is_secret = arg.is_hide_env_values_set();
+        let shown = |value: &OsStr| match is_secret {
+            true => Value::from("(set)"),
+            false => Value::from(load::blotted(&value.to_string_lossy())),
+        };
+        let mut values: Vec<Value> = values.map(shown).collect();
+        // A flag is a word of its own.
+        if let [Value::String(word)] = &values[..]
+            && let Ok(flag) = word.parse::<bool>()
+        {
+            return Some((name.to_owned(), flag.into()));
+        }
+        let is_list = matches!(arg.get_action(), ArgAction::Append) || arg.get_value_delimiter().is_some();
+        let value = if is_list { values.into() } else { values.pop()? };
+        Some((name.to_owned(), value))
+    });
+    Value::Object(in_force.collect())
+}
+
 impl Failure {
     /// Something went wrong, with what is behind it.
     pub fn runtime(error: impl std::error::Error) -> Self {
@@ -69,19 +103,21 @@ impl Tool {
         self
     }
 
-    /// Reads the arguments of the process.
+    /// Reads the arguments of the process, and gives them with their values as [`given`] has them.
     ///
     /// # Errors
     ///
     /// The status to end with; what there was to say has been printed then. Help and the like end with 0.
-    pub fn parse<A: Parser>(&self) -> Result<A, ExitCode> {
+    pub fn parse<A: Parser>(&self) -> Result<(A, Value), ExitCode> {
         let mut command = about::with_about(A::command());
         if let Some(answered) = about::answer(&command) {
             return Err(answered);
         }
         let parsed = command.try_get_matches_from_mut(std::env::args_os());
-        let args =
-            parsed.and_then(|matches| A::from_arg_matches(&matches).map_err(|e| e.format(&mut command)));
+        let args = parsed.and_then(|matches| {
+            let given = given(&command, &matches);
+            Ok((A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?, given))
+        });
         args.map_err(|error| self.refused(&error))
     }
 

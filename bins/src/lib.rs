@@ -10,6 +10,7 @@ pub mod control;
 pub mod ending;
 pub mod limits;
 pub mod load;
+pub mod loading;
 pub mod log;
 pub mod manager;
 pub mod metrics;

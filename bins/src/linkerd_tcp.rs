@@ -15,16 +15,19 @@ pub mod config;
 mod metrics;
 mod names;
 mod program;
+mod reload;
+mod running;
 mod tls;
 mod wire;
 
 pub use bound::Bound;
 pub use program::Args;
 pub use program::main;
+pub use reload::Ask;
+pub use reload::Reloads;
 
 use config::Config;
 use config::model::ResolverConfig;
-use config::model::Server;
 
 /// A configuration with everything that its files hold.
 pub struct Prepared {
@@ -68,29 +71,13 @@ impl Prepared {
             }
         }
         problems.dedup();
-        let mut problems = problems.into_iter();
-        match problems.next() {
-            Some(first) => Err(ConfigError::new(first, problems)),
-            None => Ok(Self { config, routers }),
-        }
+        ConfigError::unless_none(problems)?;
+        Ok(Self { config, routers })
     }
 
     /// One line about what the configuration makes.
     pub fn summary(&self) -> String {
-        let servers: usize = self.config.routers.iter().map(|router| router.servers.len()).sum();
-        let kind = match self.config.generation {
-            config::Generation::Proxies => plural(self.config.routers.len(), "proxy", "proxies"),
-            _ => plural(self.config.routers.len(), "router", "routers"),
-        };
-        format!("{kind}, {}", plural(servers, "server", "servers"))
-    }
-
-    fn servers(&self) -> impl Iterator<Item = (usize, usize, &Server)> {
-        self.config
-            .routers
-            .iter()
-            .enumerate()
-            .flat_map(|(r, router)| router.servers.iter().enumerate().map(move |(s, server)| (r, s, server)))
+        self.config.summary()
     }
 }
 
@@ -100,16 +87,9 @@ impl std::fmt::Debug for Prepared {
     }
 }
 
-fn plural(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 /// A problem of no place in particular.
 fn whole(config: &Config, text: String) -> ConfigError {
-    let place =
-        config.routers.iter().flat_map(|router| &router.servers).map(|server| server.place.clone()).next();
-    let place = place.or_else(|| config.admin.place.clone()).unwrap_or_else(crate::load::Place::nowhere);
-    ConfigError::new(Problem::new(place, text), [])
+    Problem::new(config.place.clone(), text).into()
 }
 
 /// The namespace that a router's names are looked up in, for labels.

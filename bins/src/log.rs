@@ -3,6 +3,9 @@
 use std::env;
 use std::io;
 use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -102,14 +105,63 @@ pub fn start(options: &LogOptions) {
         LogOutput::Stdout => (BoxMakeWriter::new(io::stdout), io::stdout().is_terminal()),
     };
     let builder = fmt().with_env_filter(chosen.filter).with_writer(writer);
-    // A process that logs already keeps its way of doing so.
-    let _ = match options.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_ansi(false).try_init(),
+    let (started, set): (_, Box<Set>) = match options.format {
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_ansi(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
         LogFormat::Text => {
             let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            builder.with_ansi(colour).try_init()
+            let builder = builder.with_ansi(colour).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
         }
     };
+    // A process that logs already keeps its way of doing so.
+    if started.is_ok() {
+        let filter = Mutex::new(chosen.spec);
+        let _ = CURRENT.set(Current { options: options.clone(), filter, set });
+    }
+}
+
+/// Puts another filter in the place of the one in force; false if nothing is logged any more.
+type Set = dyn Fn(EnvFilter) -> bool + Send + Sync;
+
+/// How this process logs.
+struct Current {
+    options: LogOptions,
+    /// As it was given.
+    filter: Mutex<String>,
+    set: Box<Set>,
+}
+
+static CURRENT: OnceLock<Current> = OnceLock::new();
+
+/// What is logged, as it was asked for; nothing if this process does not log.
+pub fn filter() -> Option<String> {
+    let current = CURRENT.get()?;
+    Some(current.filter.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Changes what is logged from now on, in the words of `RUST_LOG`. An empty text is what would be if that were unset.
+///
+/// # Errors
+///
+/// What cannot be understood, or that nothing can be changed; all stays as it was then.
+pub fn set_filter(spec: &str) -> Result<(), String> {
+    let current = CURRENT.get().ok_or("this process does not log")?;
+    let chosen = Chosen::new(spec, &current.options);
+    if !chosen.problems.is_empty() {
+        let texts = chosen.problems.iter().map(|text| text.strip_prefix("RUST_LOG: ").unwrap_or(text));
+        return Err(texts.collect::<Vec<_>>().join("\n"));
+    }
+    let mut filter = current.filter.lock().unwrap_or_else(PoisonError::into_inner);
+    if !(current.set)(chosen.filter) {
+        return Err("what is logged cannot be changed any more".into());
+    }
+    *filter = chosen.spec;
+    Ok(())
 }
 
 /// What [`start`] would say about `RUST_LOG`, one line each; nothing if all of it is understood.
@@ -126,6 +178,8 @@ const CRATES: [&str; 4] = ["meshlib", "meshlib_namerd", "meshlib_consul", "bins"
 /// Which lines are logged, and what about the choice could not be understood.
 struct Chosen {
     filter: EnvFilter,
+    /// In the words of `RUST_LOG`.
+    spec: String,
     problems: Vec<String>,
 }
 
@@ -138,10 +192,11 @@ impl Chosen {
     fn new(spec: &str, options: &LogOptions) -> Self {
         let tool = options.tool;
         let floor = EnvFilter::default().add_directive(LevelFilter::ERROR.into());
-        let mut chosen = Self { filter: floor, problems: Vec::new() };
-        let usual = format!("{tool}={}", options.level);
+        let mut chosen = Self { filter: floor, spec: spec.trim().to_owned(), problems: Vec::new() };
+        let usual = format!("{tool}={}", options.level.as_str().to_ascii_lowercase());
         if spec.trim().is_empty() {
             chosen.add(&usual, options);
+            chosen.spec = usual;
             return chosen;
         }
         let (directives, regex) = match spec.split_once('/') {

@@ -9,6 +9,8 @@ use std::os::unix::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use rustix::time::ClockId;
+use rustix::time::clock_gettime;
 use tokio::time;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
@@ -18,6 +20,14 @@ use crate::log;
 /// That the program serves, and what.
 pub fn ready(serving: &str) {
     tell(&format!("READY=1\nSTATUS={serving}\n"));
+}
+
+/// That the program loads its configuration again; [`ready`] says that it has.
+pub fn reloading() {
+    // By this time the manager tells it from what was sent before it asked (`Type=notify-reload`).
+    let now = clock_gettime(ClockId::Monotonic);
+    let micros = Duration::try_from(now).map_or(0, |now| now.as_micros());
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
 }
 
 /// That the program ends, which may take as long as the grace.

@@ -13,9 +13,12 @@ use std::time::SystemTime;
 use tokio::time;
 use tokio::time::Instant;
 
+mod certificate;
+mod endpoints;
 mod history;
 mod model;
 
+pub use endpoints::endpoints;
 pub use history::LOOKS;
 pub use history::Totals;
 pub use model::Certificate;
@@ -30,8 +33,11 @@ use history::History;
 
 /// How often a program is looked at. The history is [`LOOKS`] times as long: ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// Endpoints whose rate is known: for those of larger programs it would cost more than it tells.
+/// Endpoints whose rate is known.
 const RATED: usize = 2_000;
+/// How long a program with more endpoints is looked at in detail after somebody has asked: else it would cost more than it
+/// tells.
+const INTEREST: Duration = Duration::from_secs(60);
 
 /// What a program knows about itself.
 pub trait Source: Send + Sync + 'static {
@@ -46,6 +52,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Why no traffic should be sent here, a line for each reason.
     fn unready(&self) -> Vec<String>;
+
+    /// The configuration that is in force, without secrets.
+    fn config(&self) -> serde_json::Value;
 
     /// How the configuration was loaded.
     fn reload(&self) -> Reload;
@@ -69,6 +78,9 @@ struct Seen {
     picked: Option<(Instant, Picked)>,
     /// Picks per second between the last two looks.
     rates: HashMap<Key, f64>,
+    /// Whether there are more endpoints than [`RATED`].
+    is_large: bool,
+    asked: Option<Instant>,
 }
 
 /// An endpoint by the number of its destination's name and its address.
@@ -103,7 +115,8 @@ impl Watching {
         let now = Instant::now();
         let (mut destinations, left_off) = inner.source.destinations(most);
         let totals = inner.source.totals();
-        let seen = inner.seen();
+        let mut seen = inner.seen();
+        seen.asked = Some(now);
         for destination in &mut destinations {
             let name: Arc<str> = key_of(destination).into();
             for endpoint in &mut destination.endpoints {
@@ -150,10 +163,18 @@ impl Inner {
 
     fn look(&self) {
         let totals = self.source.totals();
-        let (destinations, _) = self.source.destinations(RATED);
         let now = Instant::now();
         let mut seen = self.seen();
         seen.history.push(now, totals);
+        let is_asked = seen.asked.is_some_and(|asked| now.duration_since(asked) < INTEREST);
+        if seen.is_large && !is_asked {
+            (seen.picked, seen.rates) = (None, HashMap::new());
+            return;
+        }
+        drop(seen);
+        let (destinations, left_off) = self.source.destinations(RATED);
+        let mut seen = self.seen();
+        seen.is_large = left_off > 0;
         let mut picked = Picked::new();
         for destination in &destinations {
             let name: Arc<str> = key_of(destination).into();
@@ -181,7 +202,7 @@ fn key_of(destination: &Destination) -> String {
     format!("{}\n{}", destination.router, destination.dst)
 }
 
-fn unix_ms(at: SystemTime) -> u64 {
+pub(crate) fn unix_ms(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
 }
 

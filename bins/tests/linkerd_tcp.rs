@@ -15,6 +15,8 @@ mod balance;
 mod child;
 #[path = "linkerd_tcp/cli.rs"]
 mod cli;
+#[path = "linkerd_tcp/configuration.rs"]
+mod configuration;
 #[path = "linkerd_tcp/drain.rs"]
 mod drain;
 #[path = "linkerd_tcp/ewma.rs"]

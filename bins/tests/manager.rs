@@ -17,6 +17,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustix::time::ClockId;
+use rustix::time::clock_gettime;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -109,8 +111,16 @@ fn it_hears_when_a_program_is_ready_and_when_it_ends() {
             rest = rest.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix(part).expect(&serving);
         }
         assert_eq!(rest, "\n", "{ready}");
-        // Nobody asked to be told that it lives, and orders to go on end nothing.
         manager.service.signal(Signal::HUP);
+        if ["serving 1 proxy", "serving HTTPS"].iter().any(|it| serving.starts_with(it)) {
+            let before = clock_gettime(ClockId::Monotonic).tv_sec;
+            let reloading = manager.hears(SOON).expect("it loads what there is to be loaded");
+            let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("what it does");
+            let at = micros.trim_end().parse::<i64>().unwrap() / 1_000_000;
+            assert!((before - 1..=before + 20).contains(&at), "{reloading}");
+            assert_eq!(manager.hears(SOON), Some(ready), "{command:?}");
+        }
+        // Nobody asked to be told that it lives, and orders to go on end nothing.
         manager.service.signal(Signal::USR1);
         assert_eq!(manager.hears(Duration::from_millis(300)), None, "{command:?}");
 
@@ -120,6 +130,29 @@ fn it_hears_when_a_program_is_ready_and_when_it_ends() {
         assert_eq!(manager.hears(SOON), None);
         assert!(manager.service.wait().success(), "{command:?}");
     }
+}
+
+#[test]
+fn it_hears_why_a_configuration_was_not_loaded_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut command, serving) = programs(&dir).swap_remove(0);
+    let mut manager = Manager::start(&dir, &mut command, &[]);
+    let ready = manager.hears(SOON).expect("it is ready");
+    let config = dir.path().join("config.yml");
+    let good = std::fs::read_to_string(&config).unwrap();
+
+    std::fs::write(&config, good.replace("proxies", "proxys")).unwrap();
+    manager.service.signal(Signal::HUP);
+    assert!(manager.hears(SOON).is_some_and(|told| told.starts_with("RELOADING=1\n")));
+    let told = manager.hears(SOON).expect("it is ready as before");
+    let place = format!("READY=1\nSTATUS={serving}; not reloaded: {}:1:1: ", config.display());
+    assert!(told.starts_with(&place) && told.contains("did you mean `proxies`?"), "{told}");
+    assert_eq!(told.lines().count(), 2, "{told}");
+
+    std::fs::write(&config, good).unwrap();
+    manager.service.signal(Signal::HUP);
+    assert!(manager.hears(SOON).is_some_and(|told| told.starts_with("RELOADING=1\n")));
+    assert_eq!(manager.hears(SOON), Some(ready));
 }
 
 #[test]

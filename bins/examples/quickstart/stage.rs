@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bins::ending::Ending;
 use bins::linkerd_tcp::Prepared;
+use bins::linkerd_tcp::Reloads;
 use bins::linkerd_tcp::config;
 use http::Method;
 use http::Request;
@@ -21,7 +22,6 @@ use meshlib::http::ClientLayer;
 use meshlib::http::HttpClient;
 use meshlib_namerd::api::Addr;
 use meshlib_namerd::server::NamerdServer;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time;
 use tower::Layer;
@@ -76,7 +76,7 @@ impl Stage {
             let drain = drain.clone();
             async move {
                 let ending = Ending::new(drain.clone(), bound.grace());
-                let result = bound.run(ending, watch::channel(()).1).await;
+                let result = bound.run(ending, Reloads::never()).await;
                 // Whatever ended it, nothing is left to wait for.
                 drain.start();
                 result

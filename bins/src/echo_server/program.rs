@@ -77,7 +77,7 @@ Example:
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let args: Args = match TOOL.parse() {
-        Ok(args) => args,
+        Ok((args, _)) => args,
         Err(status) => return status,
     };
     let options = LogOptions::new("echo_server").with_output(LogOutput::Stdout).with_level(Level::INFO);

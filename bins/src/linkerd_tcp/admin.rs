@@ -1,40 +1,173 @@
 //! Pages for operators.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use http::StatusCode;
-use meshlib::balance::ReplicaState;
+use meshlib::Drain;
 use meshlib::balance::View;
-use meshlib::balance::ViewState;
 use meshlib::http::admin::Access;
 use meshlib::http::admin::Router;
-use meshlib::http::admin::json;
 use meshlib::http::admin::status;
+use meshlib::observe::prometheus::Registry;
 use serde_json::Value;
 
-use super::config::Config;
 use super::config::Generation;
+use super::config::model;
 use super::metrics::Metrics;
+use super::tls::ServerTls;
 use crate::admin;
 use crate::ending::Ending;
+use crate::loading::Loading;
+use crate::state::Certificate;
+use crate::state::Destination;
+use crate::state::Reload;
+use crate::state::Source;
+use crate::state::Totals;
+use crate::state::Watching;
+use crate::state::endpoints;
 
-/// `/metrics`, `/live`, `/ready`, `/state.json`, and by POST `/shutdown` and `/abort`.
+/// What pages show of the configuration in force.
+#[derive(Default)]
+pub(super) struct Shown(Mutex<Current>);
+
+#[derive(Default)]
+struct Current {
+    config: Value,
+    destinations: Arc<[ShownDestination]>,
+    certificates: Arc<[(model::ServerTls, Arc<ServerTls>)]>,
+}
+
+/// A destination with the servers that lead to it.
+pub(super) struct ShownDestination {
+    pub(super) router: String,
+    pub(super) dst: String,
+    pub(super) listens: Vec<String>,
+    /// Absent where the destination depends on the client.
+    pub(super) view: Option<View>,
+    pub(super) tls: Option<String>,
+}
+
+impl Shown {
+    /// Shows another configuration from now on.
+    pub(super) fn set(
+        &self,
+        config: Value,
+        destinations: Vec<ShownDestination>,
+        certificates: Vec<(model::ServerTls, Arc<ServerTls>)>,
+    ) {
+        let current =
+            Current { config, destinations: destinations.into(), certificates: certificates.into() };
+        *self.lock() = current;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn destinations(&self) -> Arc<[ShownDestination]> {
+        Arc::clone(&self.lock().destinations)
+    }
+
+    /// The certificates that clients are shown.
+    fn certificates(&self) -> Vec<Certificate> {
+        let servers = Arc::clone(&self.lock().certificates);
+        let mut certificates = Vec::new();
+        for (settings, tls) in &*servers {
+            let configs = tls.load();
+            let named = settings.identities.iter().map(|(name, identity)| (Some(&**name), identity));
+            for (name, identity) in named.chain(settings.default_identity.iter().map(|it| (None, it))) {
+                let file = identity.certs.first().map(|file| file.path.display().to_string());
+                let key = configs.names.find(name);
+                let leaf = key.as_ref().and_then(|key| key.cert.first());
+                certificates.extend(leaf.map(|leaf| Certificate::of(leaf, "server", file)));
+            }
+        }
+        // Servers may share them.
+        certificates.dedup();
+        certificates
+    }
+}
+
+/// What this program knows about itself.
+struct Knows {
+    shown: Arc<Shown>,
+    metrics: Metrics,
+    loading: Loading,
+    drain: Drain,
+}
+
+impl Source for Knows {
+    fn totals(&self) -> Totals {
+        self.metrics.totals()
+    }
+
+    fn destinations(&self, most: usize) -> (Vec<Destination>, usize) {
+        let (mut room, mut left_off) = (most, 0);
+        let shown = self.shown.destinations();
+        let all = shown.iter().map(|shown| {
+            let state = shown.view.as_ref().and_then(View::state);
+            let mut destination = Destination {
+                router: shown.router.clone(),
+                dst: shown.dst.clone(),
+                listens: shown.listens.clone(),
+                answer: if shown.view.is_some() { "pending" } else { "sni" }.to_owned(),
+                ..Destination::default()
+            };
+            if let Some(state) = &state {
+                left_off +=
+                    endpoints(&mut destination, state, &mut room, |_, row| row.tls.clone_from(&shown.tls));
+            }
+            destination
+        });
+        (all.collect(), left_off)
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        self.shown.certificates()
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let shown = self.shown.destinations();
+        let unresolved = shown.iter().filter_map(|shown| {
+            let state = shown.view.as_ref()?.state().filter(|state| state.resolved.is_none())?;
+            Some(format!("{}: {} is not resolved yet", shown.router, state.name))
+        });
+        self.drain.is_started().then(|| "draining".into()).into_iter().chain(unresolved).collect()
+    }
+
+    fn config(&self) -> Value {
+        self.shown.lock().config.clone()
+    }
+
+    fn reload(&self) -> Reload {
+        self.loading.state()
+    }
+}
+
+/// The pages that all programs have, and by POST `/shutdown` and `/abort`.
 pub(super) fn pages(
-    config: &Config,
+    settings: &model::Admin,
+    generation: Generation,
     metrics: &Metrics,
-    views: Vec<(String, View)>,
+    shown: Arc<Shown>,
+    loading: &Loading,
     ending: &Ending,
 ) -> Router {
     // Generation A listens on all interfaces unless told otherwise; reading is harmless there, stopping is not.
-    let open = config.admin.explicit_addr || config.generation == Generation::Routers;
+    let open = settings.explicit_addr || generation == Generation::Routers;
     let access = if open { Access::Anybody } else { Access::Loopback };
-    let views: Arc<[(String, View)]> = views.into();
-    let (ready_views, state_views) = (Arc::clone(&views), views);
-    let (draining, ending) = (ending.drain().clone(), ending.clone());
-    let unready = move || unready(&ready_views, draining.is_started());
-    admin::pages(metrics.registry.clone(), || {}, unready)
+    let registry = metrics.registry.clone();
+    let refresh = {
+        let (registry, shown) = (registry.clone(), Arc::clone(&shown));
+        move || expiries(&registry, &shown)
+    };
+    let knows =
+        Knows { shown, metrics: metrics.clone(), loading: loading.clone(), drain: ending.drain().clone() };
+    let ending = ending.clone();
+    admin::pages(registry, refresh, Watching::new("linkerd-tcp", knows))
         .hiding_methods()
-        .get("/state.json", move |_| json(state(&state_views)))
         .post("/shutdown", access, move |_| {
             if ending.begin() {
                 tracing::info!(target: "linkerd_tcp::app", grace = ?ending.grace(), "asked to shut down; draining");
@@ -47,58 +180,20 @@ pub(super) fn pages(
         })
 }
 
-/// Why no traffic should be sent here.
-fn unready(views: &[(String, View)], draining: bool) -> Vec<String> {
-    let unresolved = views.iter().filter_map(|(label, view)| {
-        let state = view.state().filter(|state| state.resolved.is_none())?;
-        Some(format!("{label}: {} is not resolved yet", state.name))
-    });
-    draining.then(|| "draining".into()).into_iter().chain(unresolved).collect()
-}
+/// When certificates end, as metrics.
+fn expiries(registry: &Registry, shown: &Shown) {
+    const NAME: &str = "tls_certificate_not_after_timestamp_seconds";
 
-/// Every destination with its endpoints, as JSON.
-fn state(views: &[(String, View)]) -> String {
-    let destinations: Vec<Value> =
-        views.iter().filter_map(|(label, view)| Some(destination(label, &view.state()?))).collect();
-    serde_json::json!({ "destinations": destinations }).to_string()
-}
-
-fn destination(label: &str, state: &ViewState) -> Value {
-    let endpoints: Vec<Value> = state
-        .replicas
-        .replicas()
-        .iter()
-        .map(|replica| {
-            let endpoint = replica.endpoint();
-            serde_json::json!({
-                "addr": endpoint.addr.to_string(),
-                "weight": endpoint.weight.get(),
-                "node": endpoint.metadata.node.as_deref(),
-                "state": match replica.state() {
-                    ReplicaState::Ready => "ready",
-                    ReplicaState::CoolingDown => "cooling_down",
-                    _ => "ejected",
-                },
-                "closed_for_ms": replica.closed_for().as_millis() as u64,
-                "in_flight": replica.in_flight(),
-                "connecting": replica.connecting(),
-                "picked": replica.picked(),
-                "failed": replica.failed(),
-                "answer_time_ms": replica.answer_time().map(|time| time.as_secs_f64() * 1e3),
-            })
-        })
-        .collect();
-    serde_json::json!({
-        "router": label,
-        "dst": &*state.name,
-        "answer": match state.resolved {
-            None => "pending",
-            Some(false) => "neg",
-            Some(true) => "bound",
-        },
-        "age_ms": state.age.as_millis() as u64,
-        "waiters": state.waiters,
-        "retired": state.retired,
-        "endpoints": endpoints,
-    })
+    registry.forget(|name, _| name == NAME);
+    for certificate in shown.certificates() {
+        let Some(not_after) = certificate.not_after_ms else { continue };
+        let subject = certificate.names.first().map_or("", String::as_str);
+        let labels = [("subject", subject)];
+        let gauge = registry.gauge(NAME, "When a certificate ends.", &labels);
+        let seconds = i64::try_from(not_after / 1000).unwrap_or(i64::MAX);
+        // Of several for one name the first to end is the one to worry about.
+        if gauge.get() == 0 || seconds < gauge.get() {
+            gauge.set(seconds);
+        }
+    }
 }

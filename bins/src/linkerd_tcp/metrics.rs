@@ -3,8 +3,11 @@
 //! Which names there are follows from the language of the configuration: files with `proxies` give the names of 0.0.x,
 //! files with `routers` those of 0.1.x. Dashboards made for either go on working.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use meshlib::Endpoint;
@@ -12,13 +15,16 @@ use meshlib::Error;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::View;
 use meshlib::observe::Observer;
+use meshlib::observe::prometheus::Gauge;
 use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::RegistryOptions;
 
 use super::config::Generation;
 use super::config::model::Server;
 use crate::metrics::of_process;
+use crate::state::Totals;
 
+mod common;
 mod proxies;
 mod routers;
 
@@ -27,6 +33,8 @@ mod routers;
 pub(super) struct Metrics {
     pub(super) registry: Registry,
     generation: Generation,
+    /// The streams at an address, whichever of the servers that were there one after the other has them.
+    streams: Arc<Mutex<BTreeMap<(String, SocketAddr), Gauge>>>,
 }
 
 impl Metrics {
@@ -37,17 +45,39 @@ impl Metrics {
         if generation == Generation::Proxies {
             registry.series_gauge("metrics_count", "Number of series.");
         }
-        Self { registry, generation }
+        Self { registry, generation, streams: Arc::default() }
     }
 
     /// What happens at a listening address. Handshakes are counted where there are any.
     pub(super) fn server(&self, label: &str, addr: SocketAddr, server: &Server) -> Arc<dyn Observer> {
         let registry = &self.registry;
         let tls = server.tls.is_some();
-        match self.generation {
+        let original: Arc<dyn Observer> = match self.generation {
             Generation::Proxies => Arc::new(proxies::Server::new(registry, label, addr, tls)),
-            Generation::Routers => Arc::new(routers::Server::new(registry, label, addr, &server.dst, tls)),
-        }
+            Generation::Routers => {
+                let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+                let streams = streams.entry((label.to_owned(), addr)).or_default().clone();
+                Arc::new(routers::Server::new(registry, label, addr, &server.dst, tls, streams))
+            }
+        };
+        Arc::new(common::Server::new(registry, label, tls, original))
+    }
+
+    /// What has been served since the start.
+    pub(super) fn totals(&self) -> Totals {
+        common::totals(&self.registry)
+    }
+
+    /// Forgets what is about a router, an address or a destination that is gone: `lives` is asked with the label, and
+    /// with the address or the destination if the series has one.
+    pub(super) fn retain(&self, lives: impl Fn(&str, Option<&str>, Option<&str>) -> bool) {
+        self.registry.forget(|_, labels| {
+            let label = ["proxy", "rt", "router"].into_iter().find_map(|name| labels.get(name));
+            let addr = labels.get("srv").or_else(|| labels.get("srv_addr"));
+            label.is_some_and(|label| !lives(label, addr, labels.get("dst")))
+        });
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|(label, addr), _| lives(label, Some(&addr.to_string()), None));
     }
 
     /// What happens on the way to the endpoints of `dst`.
@@ -66,6 +96,7 @@ impl Metrics {
         view: &View,
         spares: impl Fn() -> usize + Clone + Send + Sync + 'static,
     ) {
+        common::balancer(&self.registry, label, dst, view);
         match self.generation {
             Generation::Proxies => proxies::balancer(&self.registry, label, view, spares),
             Generation::Routers => routers::balancer(&self.registry, label, dst, view),

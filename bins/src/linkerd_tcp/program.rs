@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::CommandFactory;
 use clap::Parser;
 use meshlib::Drain;
-use tokio::sync::watch;
 
 use super::Bound;
 use super::Prepared;
+use super::Reloads;
 use super::config;
+use super::config::Config;
 use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Tool;
@@ -21,6 +23,7 @@ use crate::ending::Ending;
 use crate::limits;
 use crate::load;
 use crate::load::ConfigError;
+use crate::load::Warning;
 use crate::log;
 use crate::log::LogFormat;
 use crate::log::LogOptions;
@@ -37,7 +40,7 @@ const TOOL: Tool = Tool::new("linkerd-tcp").with_misused(1);
 ///
 /// Reads which ports to listen on and which names to look up from a configuration file, in either language of the
 /// original: with `proxies` (0.0.x) or with `routers` (0.1.x), as YAML or JSON.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "linkerd-tcp", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 #[non_exhaustive]
 pub struct Args {
@@ -80,7 +83,7 @@ const AFTER_HELP: &str = "\
 Signals:
   TERM, INT, QUIT
              stop accepting, let streams end within --drain, exit 0; a second one exits at once with 1
-  HUP        load certificates and keys again
+  HUP        load the configuration, certificates and keys again: all of it, or nothing if something is wrong
   USR1       nothing
 
 Environment:
@@ -93,7 +96,7 @@ Example:
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let args: Args = match TOOL.parse() {
-        Ok(args) => args,
+        Ok((args, _)) => args,
         Err(status) => return status,
     };
     log::start(&LogOptions::new("linkerd_tcp").with_format(args.log_format));
@@ -101,18 +104,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let source = load::read(&args.path).map_err(|error| Failure::Config(log::chain(&error)))?;
-    let wrong = |error: ConfigError| Failure::Config(error.to_string());
-    let (mut config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
-    if let Some(addr) = args.admin {
-        config.move_admin(addr).map_err(Failure::Usage)?;
-    }
-    if let Some(grace) = args.drain {
-        config.admin.grace = grace;
-    }
-    if let Some(workers) = args.workers {
-        config.workers = Some(workers.into());
-    }
+    let Loaded { source, config, warnings } = Loaded::new(args)?;
     for warning in &warnings {
         eprintln!("{warning}");
     }
@@ -123,9 +115,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let prepared = Prepared::new(config).map_err(wrong)?;
     if args.check {
         if args.strict && !warnings.is_empty() {
-            return Err(Failure::Config(format!("{}: {} warnings", source.name, warnings.len())));
+            return Err(Failure::Config(format!("{source}: {} warnings", warnings.len())));
         }
-        cli::print(&format!("{}: OK, {}", source.name, prepared.summary()));
+        cli::print(&format!("{source}: OK, {}", prepared.summary()));
         return Ok(());
     }
     limits::raise_descriptors();
@@ -140,18 +132,65 @@ fn run(args: &Args) -> Result<(), Failure> {
         if bound.announces_admin() {
             cli::print(&format!("Listening on http://{}.", bound.admin()));
         }
-        serve(bound, &status, signals).await
+        serve(bound, source, args.clone(), &status, signals).await
     })
 }
 
-async fn serve(bound: Bound, status: &str, mut signals: Signals) -> Result<(), Failure> {
-    let (reload, reloads) = watch::channel(());
+fn wrong(error: ConfigError) -> Failure {
+    Failure::Config(error.to_string())
+}
+
+/// A configuration as it is in its file and changed by arguments.
+struct Loaded {
+    source: Arc<str>,
+    config: Config,
+    warnings: Vec<Warning>,
+}
+
+impl Loaded {
+    fn new(args: &Args) -> Result<Self, Failure> {
+        let source = load::read(&args.path).map_err(|error| Failure::Config(log::chain(&error)))?;
+        let (mut config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
+        if let Some(addr) = args.admin {
+            config.move_admin(addr).map_err(Failure::Usage)?;
+        }
+        if let Some(grace) = args.drain {
+            config.admin.grace = grace;
+        }
+        if let Some(workers) = args.workers {
+            config.workers = Some(workers.into());
+        }
+        Ok(Self { source: source.name, config, warnings })
+    }
+
+    /// While the program runs: what is worth a word is logged.
+    fn again(args: &Args) -> Result<Prepared, String> {
+        if args.path.as_os_str() == "-" {
+            return Err("stdin can be read but once: certificates and keys are looked at".into());
+        }
+        let Self { config, warnings, .. } = Self::new(args).map_err(|failure| failure.to_string())?;
+        let prepared = Prepared::new(config).map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!(target: "linkerd_tcp::app", "{warning}");
+        }
+        Ok(prepared)
+    }
+}
+
+async fn serve(
+    bound: Bound,
+    source: Arc<str>,
+    args: Args,
+    status: &str,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    let (ask, reloads) = Reloads::new(&*source, move || Loaded::again(&args));
     let ending = Ending::new(Drain::new(), bound.grace());
     let serving = bound.run(ending.clone(), reloads);
     let served = ending.serve(serving, status, &mut signals, |order| match order {
         Order::Reload => {
-            tracing::info!(target: "linkerd_tcp::app", "loading certificates and keys again");
-            reload.send_replace(());
+            tracing::info!(target: "linkerd_tcp::app", "HUP: loading the configuration again");
+            ask.ask();
         }
         order => signals::nothing_to_do(order),
     });

@@ -111,7 +111,7 @@ impl Shared {
                 Err(problem) => problems.push(problem),
             }
         }
-        all_well(problems)?;
+        ConfigError::unless_none(problems)?;
 
         let names = certs.build();
         let refused = |text: String| ConfigError::new(Problem::new(config.place.clone(), text), []);
@@ -198,11 +198,6 @@ fn problem(file: &FileRef, error: &PemError) -> Problem {
     file.problem(format!("{error}{cause}"))
 }
 
-fn all_well(problems: Vec<Problem>) -> Result<(), ConfigError> {
-    let mut problems = problems.into_iter();
-    problems.next().map_or(Ok(()), |first| Err(ConfigError::new(first, problems)))
-}
-
 fn files(identity: &model::Identity) -> impl Iterator<Item = &FileRef> {
     identity.certs.iter().chain([&identity.private_key])
 }
@@ -219,7 +214,7 @@ fn dedup(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
 
 /// One server's certificates with two configurations, that differ in whether a protocol is negotiated.
 pub(super) struct ServerConfigs {
-    names: Arc<CertResolver>,
+    pub(super) names: Arc<CertResolver>,
     plain: Arc<ServerConfig>,
     alpn: Arc<ServerConfig>,
 }

@@ -65,7 +65,7 @@ const AFTER_WAITING: Duration = Duration::from_millis(5);
 /// The way to the endpoints of one destination, shared by all servers and workers.
 pub(super) struct Destination {
     /// For clients that wait in this way; servers differ in it.
-    connect: Box<dyn Fn(Waiting) -> Connect>,
+    connect: Box<dyn Fn(Waiting) -> Connect + Send + Sync>,
     most: usize,
     view: Option<View>,
     gate: Option<CrowdGate>,
@@ -139,7 +139,7 @@ impl Destination {
         balance.start();
         let view = balance.view();
         let gate = (generation == Generation::Proxies).then(|| balance.gate(client.max_waiters));
-        let connect: Box<dyn Fn(Waiting) -> Connect> = if client.min_connections == 0 {
+        let connect: Box<dyn Fn(Waiting) -> Connect + Send + Sync> = if client.min_connections == 0 {
             metrics.balancer(label, dst, &view, || 0);
             Box::new(move |wait| BoxCloneSyncService::new(balance.with_waiting(wait)))
         } else {

@@ -65,11 +65,6 @@ impl Place {
         Self { file: Arc::clone(&source.name), position, path: path.into(), excerpt }
     }
 
-    /// A place that no text has: for what is wrong with the whole.
-    pub fn nowhere() -> Self {
-        Self { file: "configuration".into(), position: None, path: String::new(), excerpt: None }
-    }
-
     fn write(&self, f: &mut fmt::Formatter<'_>, kind: &str, text: &str) -> fmt::Result {
         write!(f, "{self}: {kind}{text}")?;
         match &self.excerpt {
@@ -159,6 +154,16 @@ impl ConfigError {
         // Stable, so that problems of one place stay in the order of their discovery; without a place comes last.
         problems.sort_by_key(|problem| (problem.place.position.is_none(), problem.place.position));
         Self { problems }
+    }
+
+    /// Nothing is wrong if there are no problems.
+    ///
+    /// # Errors
+    ///
+    /// All of them otherwise.
+    pub fn unless_none(problems: Vec<Problem>) -> Result<(), Self> {
+        let mut problems = problems.into_iter();
+        problems.next().map_or(Ok(()), |first| Err(Self::new(first, problems)))
     }
 
     /// The problems, at least one.

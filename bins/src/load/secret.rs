@@ -1,7 +1,7 @@
 //! Passwords that must not be repeated in messages.
 
 /// The text with what stands before the host of a URL, a user and a password, blotted out. As many characters as before.
-pub(super) fn blotted(text: &str) -> String {
+pub(crate) fn blotted(text: &str) -> String {
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -62,7 +62,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FORM", value_enum)]
     pub(super) send_proxy_protocol: Option<HeaderArg>,
 
-    /// Serve /metrics, /live and /ready at this address [default: off]
+    /// Serve admin requests such as /metrics, /ready and /state.json at this address [default: off]
     #[arg(long, value_name = "IP:PORT", visible_alias = "admin")]
     pub(super) metrics: Option<SocketAddr>,
 
@@ -73,6 +73,10 @@ pub(super) struct Args {
     /// Check the arguments, then exit: 0 if all is well, 2 if not. Needs no privilege, opens no socket and sets no rule
     #[arg(long)]
     pub(super) check: bool,
+
+    /// Print the arguments that are in force, defaults included, as YAML, then exit
+    #[arg(long, conflicts_with = "check")]
+    pub(super) print_config: bool,
 
     /// How log lines look
     #[arg(long, value_enum, default_value_t, global = true)]

@@ -11,6 +11,7 @@ use meshlib::tproxy::Intercept;
 use meshlib::tproxy::SourceError;
 
 use crate::metrics::of_process;
+use crate::state::Totals;
 
 /// Which address a server saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,18 @@ impl Metrics {
             upstream: bytes("upstream"),
             downstream: bytes("downstream"),
             registry,
+        }
+    }
+
+    /// What has been served since the start.
+    pub(super) fn totals(&self) -> Totals {
+        let failed = self.cut.get() + self.failed.get() + self.refused.get();
+        Totals {
+            unit: "connections",
+            ended: self.ok.get() + failed,
+            failed,
+            in_flight: u64::try_from(self.active.get()).unwrap_or_default(),
+            ..Totals::default()
         }
     }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use meshlib::tproxy::Intercept;
+use serde_json::Value;
 use tracing::Level;
 
 use super::args::Args;
@@ -19,6 +20,7 @@ use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
 use crate::limits;
+use crate::load;
 use crate::log;
 use crate::log::LogOptions;
 use crate::log::LogOutput;
@@ -27,7 +29,7 @@ const TOOL: Tool = Tool::new("tproxy-poc");
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let args: Args = match TOOL.parse() {
+    let (args, given): (Args, _) = match TOOL.parse() {
         Ok(args) => args,
         Err(status) => return status,
     };
@@ -36,18 +38,23 @@ pub fn main() -> ExitCode {
     let options = LogOptions::new("tproxy_poc").with_output(output).with_level(Level::INFO);
     log::start(&options.with_format(args.log_format));
     match args.command {
-        Some(_) if args.check => {
-            let text = "--check is about the arguments of the proxy and goes with no subcommand";
+        Some(_) if args.check || args.print_config => {
+            let text =
+                "--check and --print-config are about the arguments of the proxy and go with no subcommand";
             TOOL.ended(Args::command(), Err(Failure::Usage(text.into())))
         }
         Some(Command::Rules(command)) => commands::handle(&args.intercept, command)
             .unwrap_or_else(|failure| TOOL.ended(Args::command(), Err(failure))),
-        None => TOOL.ended(Args::command(), run(&args)),
+        None => TOOL.ended(Args::command(), run(&args, given)),
     }
 }
 
-fn run(args: &Args) -> Result<(), Failure> {
+fn run(args: &Args, given: Value) -> Result<(), Failure> {
     let plan = Plan::new(&args.intercept)?;
+    if args.print_config {
+        cli::print(load::yaml(&given).trim_end());
+        return Ok(());
+    }
     if args.check {
         cli::print("the arguments are right");
         return Ok(());
@@ -61,5 +68,5 @@ fn run(args: &Args) -> Result<(), Failure> {
         privileges::for_sockets(is_spoofing)?;
     }
     limits::raise_descriptors();
-    control::run(serve(args, plan, tool))
+    control::run(serve(args, given, plan, tool))
 }

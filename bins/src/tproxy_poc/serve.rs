@@ -11,6 +11,7 @@ use meshlib::Server;
 use meshlib::http::admin::Router;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules::Tool;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task;
 use tower::service_fn;
@@ -27,15 +28,22 @@ use crate::admin;
 use crate::admin::AdminSocket;
 use crate::cli::Failure;
 use crate::ending::Ending;
+use crate::loading::Loading;
 use crate::signals;
 use crate::signals::Signals;
+use crate::state::Certificate;
+use crate::state::Destination;
+use crate::state::Reload;
+use crate::state::Source;
+use crate::state::Totals;
+use crate::state::Watching;
 use crate::units::listed;
 use crate::workers;
 use crate::workers::Job;
 use crate::workers::Workers;
 
 /// Runs the proxy until a signal ends it.
-pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result<(), Failure> {
+pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<Tool>) -> Result<(), Failure> {
     // Before any rule is set, so that no signal leaves one behind.
     let mut signals =
         Signals::install().map_err(|error| Failure::Runtime(format!("cannot handle signals: {error}")))?;
@@ -68,7 +76,7 @@ pub(super) async fn serve(args: &Args, plan: Plan, tool: Option<Tool>) -> Result
     let intercept = plan.rules.intercept;
     let ending = Ending::after(release(applied.clone()), Drain::new(), args.drain_timeout);
     let kept = if applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
-    let serving = Serving { args, intercept, wire, ending, kept };
+    let serving = Serving { args, given, intercept, wire, ending, kept };
     let result = serving.run(listeners, admin, &mut signals).await;
     if let Some(applied) = applied {
         applied.remove()?;
@@ -95,6 +103,8 @@ fn check(plan: &Plan) {
 /// A proxy whose sockets listen and whose rules are set.
 struct Serving<'a> {
     args: &'a Args,
+    /// The arguments as pages show them.
+    given: Value,
     intercept: Intercept,
     wire: Arc<Wire>,
     ending: Ending,
@@ -127,9 +137,14 @@ impl Serving<'_> {
     }
 
     fn pages(&self) -> Router {
-        let drain = self.ending.drain().clone();
-        let unready = move || drain.is_started().then(|| "draining".into()).into_iter().collect();
-        admin::pages(self.wire.metrics.registry.clone(), || {}, unready)
+        let registry = self.wire.metrics.registry.clone();
+        let knows = Knows {
+            wire: Arc::clone(&self.wire),
+            given: self.given.clone(),
+            loading: Loading::new(&registry, None),
+            drain: self.ending.drain().clone(),
+        };
+        admin::pages(registry, || {}, Watching::new("tproxy-poc", knows))
     }
 
     /// What each worker does.
@@ -151,6 +166,41 @@ impl Serving<'_> {
             })
         };
         listeners.into_iter().map(|listeners| listeners.into_iter().map(job).collect()).collect()
+    }
+}
+
+/// What this program knows about itself.
+struct Knows {
+    wire: Arc<Wire>,
+    given: Value,
+    loading: Loading,
+    drain: Drain,
+}
+
+impl Source for Knows {
+    fn totals(&self) -> Totals {
+        self.wire.metrics.totals()
+    }
+
+    fn destinations(&self, _: usize) -> (Vec<Destination>, usize) {
+        // Clients say themselves where they go.
+        (Vec::new(), 0)
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        Vec::new()
+    }
+
+    fn unready(&self) -> Vec<String> {
+        self.drain.is_started().then(|| "draining".into()).into_iter().collect()
+    }
+
+    fn config(&self) -> Value {
+        self.given.clone()
+    }
+
+    fn reload(&self) -> Reload {
+        self.loading.state()
     }
 }
 

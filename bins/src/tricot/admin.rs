@@ -1,6 +1,7 @@
 //! Metrics, health, and the rules in force, on an address of their own.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use http::StatusCode;
-use meshlib::Draining;
+use meshlib::Drain;
 use meshlib::balance::ReplicaState;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::json;
@@ -18,6 +19,7 @@ use meshlib::http::admin::text;
 use meshlib::observe::prometheus::Registry;
 use meshlib::tls::acme::Manager;
 use meshlib::tls::acme::NameState;
+use meshlib::tls::acme::NameView;
 use meshlib_consul::Consul;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -25,10 +27,21 @@ use tokio::time::Instant;
 use super::backend::Backend;
 use super::group::Group;
 use super::metrics::Metrics;
+use super::parts::Parts;
 use super::route::Current;
 use super::table::Builder;
 use super::table::Unused;
 use crate::admin;
+use crate::loading::Loading;
+use crate::state::Certificate;
+use crate::state::Destination;
+use crate::state::EndpointState;
+use crate::state::Reload;
+use crate::state::Source;
+use crate::state::Totals;
+use crate::state::Watching;
+use crate::state::endpoints;
+use crate::state::unix_ms;
 
 /// What pages show of the table in force.
 #[derive(Debug, Default)]
@@ -77,6 +90,51 @@ impl Shown {
         let lines: Vec<&str> = lines.iter().map(|line| &**line).collect();
         let groups: Vec<Value> = groups.iter().map(|group| rule(group, &unused)).collect();
         serde_json::json!({ "rules": groups, "text": lines, "degraded": degraded })
+    }
+
+    /// The rules with their instances, as they are shown by all programs, and how many instances were left off.
+    fn destinations(&self, most: usize) -> (Vec<Destination>, usize) {
+        let (groups, unused) = {
+            let state = self.lock();
+            (state.groups.clone(), state.unused.clone())
+        };
+        let (mut room, mut left_off) = (most, 0);
+        let mut of: HashMap<&str, Vec<&Unused>> = HashMap::new();
+        for it in &unused {
+            of.entry(&it.rule).or_default().push(it);
+        }
+        let destinations = groups.iter().map(|group| {
+            let mut destination = Destination {
+                router: group.host.to_string(),
+                dst: group.name.to_string(),
+                answer: "bound".to_owned(),
+                ..Destination::default()
+            };
+            if let Some(state) = group.view().state() {
+                left_off += endpoints(&mut destination, &state, &mut room, |endpoint, row| {
+                    let Some(backend) = Backend::of(endpoint) else { return };
+                    row.node = Some(backend.instance().node.to_string());
+                    row.tls = backend.speaks_tls().then(|| "unverified".to_owned());
+                });
+            }
+            let unused = of.remove(&*group.name).unwrap_or_default();
+            let shown = unused.len().min(room);
+            (room, left_off) = (room - shown, left_off + unused.len() - shown);
+            destination.endpoints.extend(unused.iter().take(shown).map(|it| {
+                let instance = &it.known.instance;
+                EndpointState {
+                    addr: format!("{}:{}", instance.address, instance.port),
+                    node: Some(instance.node.to_string()),
+                    state: "unused".to_owned(),
+                    why: Some(it.why.to_owned()),
+                    ..EndpointState::default()
+                }
+            }));
+            destination
+        });
+        let mut destinations: Vec<Destination> = destinations.collect();
+        destinations.sort_by(|a, b| (&a.router, &a.dst).cmp(&(&b.router, &b.dst)));
+        (destinations, left_off)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -133,28 +191,80 @@ fn word(state: ReplicaState) -> &'static str {
     }
 }
 
-/// The pages of the admin address.
-pub(super) fn pages(
+/// What this program knows about itself. A clone knows the same.
+#[derive(Clone)]
+pub(super) struct Knows {
     metrics: Metrics,
-    consul: Consul,
     manager: Manager,
     current: Arc<Current>,
     shown: Arc<Shown>,
-    draining: Draining,
-) -> Router {
-    let (rules, registry) = (Arc::clone(&shown), metrics.registry.clone());
-    let unready = move || {
-        let reason = match (draining.is_started(), current.get().is_some()) {
+    given: Value,
+    loading: Loading,
+    drain: Drain,
+}
+
+impl Knows {
+    /// `given` are the arguments in force.
+    pub(super) fn new(parts: &Parts, given: Value, loading: Loading, drain: Drain) -> Self {
+        Self {
+            metrics: parts.metrics.clone(),
+            manager: parts.manager.clone(),
+            current: Arc::clone(&parts.current),
+            shown: Arc::clone(&parts.shown),
+            given,
+            loading,
+            drain,
+        }
+    }
+}
+
+impl Source for Knows {
+    fn totals(&self) -> Totals {
+        self.metrics.totals()
+    }
+
+    fn destinations(&self, most: usize) -> (Vec<Destination>, usize) {
+        self.shown.destinations(most)
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        let certificate = |view: NameView| Certificate {
+            names: vec![view.name.to_string()],
+            role: "server".to_owned(),
+            not_after_ms: view.not_after.map(unix_ms),
+            state: view.state.as_str().to_owned(),
+            error: view.error.as_deref().map(str::to_owned),
+            ..Certificate::default()
+        };
+        self.manager.view().into_iter().map(certificate).collect()
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let reason = match (self.drain.is_started(), self.current.get().is_some()) {
             (true, _) => Some("draining"),
             (false, false) => Some("nothing is known from Consul yet"),
             (false, true) => None,
         };
-        reason.map(String::from).into_iter().collect::<Vec<_>>()
-    };
-    let healthz = unready.clone();
-    admin::pages(registry, move || refresh(&metrics, &consul, &manager, &shown), unready)
+        reason.map(String::from).into_iter().collect()
+    }
+
+    fn config(&self) -> Value {
+        self.given.clone()
+    }
+
+    fn reload(&self) -> Reload {
+        self.loading.state()
+    }
+}
+
+/// The pages of the admin address.
+pub(super) fn pages(knows: Knows, consul: Consul) -> Router {
+    let registry = knows.metrics.registry.clone();
+    let (healthy, shown, looked_at) = (knows.clone(), Arc::clone(&knows.shown), knows.clone());
+    let refresh = move || refresh(&looked_at.metrics, &consul, &looked_at.manager, &looked_at.shown);
+    admin::pages(registry, refresh, Watching::new("tricot", knows))
         .get("/", |_| text(PATHS))
-        .get("/healthz", move |_| match healthz().pop() {
+        .get("/healthz", move |_| match healthy.unready().pop() {
             None => text("ok\n"),
             Some(reason) => {
                 let mut answer = text(reason + "\n");
@@ -162,15 +272,21 @@ pub(super) fn pages(
                 answer
             }
         })
-        .get("/rules", move |_| json(rules.rules().to_string()))
+        .get("/rules", move |_| json(shown.rules().to_string()))
 }
 
 const PATHS: &str = "\
-/metrics  numbers for Prometheus
-/live     that the program runs
-/ready    that it is ready, or why no requests should be sent here
-/healthz  the same, as ok
-/rules    the rules in force with their instances, in JSON
+/metrics       numbers for Prometheus
+/live          that the program runs
+/ready         that it is ready, or why no requests should be sent here
+/healthz       the same, as ok
+/rules         the rules in force with their instances, in JSON
+/state.json    all that the program knows of itself
+/history.json  the last ten minutes, a point for every five seconds
+/names.json    the rules with their instances, as other tools show them
+/certs.json    the certificates
+/config.json   the arguments and variables in force
+/log-level     what is logged; PUT /log-level?filter=tricot=debug changes it
 ";
 
 /// Brings the numbers up to date that are looked at rather than counted.

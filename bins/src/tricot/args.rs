@@ -295,6 +295,10 @@ struct Args {
     /// and opens no socket
     #[arg(long, help_heading = "Running")]
     check: bool,
+
+    /// Print the arguments and variables that are in force, defaults included, as YAML, then exit
+    #[arg(long, conflicts_with = "check", help_heading = "Running")]
+    print_config: bool,
 }
 
 /// How requests are spread over instances that are equally near.

@@ -13,11 +13,13 @@ use http::StatusCode;
 use meshlib::observe::prometheus::Counter;
 use meshlib::observe::prometheus::Gauge;
 use meshlib::observe::prometheus::Histogram;
+use meshlib::observe::prometheus::Labels;
 use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::SECONDS;
 use tokio::time::Instant;
 
 use crate::metrics::of_process;
+use crate::state::Totals;
 
 /// All metrics of the program. A clone is the same set.
 #[derive(Clone, Debug)]
@@ -47,6 +49,20 @@ impl Metrics {
             table_builds: counter("tricot_table_builds_total", "Tables made."),
             cut: Cut::default(),
             registry,
+        }
+    }
+
+    /// What has been served since the start. All of it was over TLS: others are redirected.
+    pub(super) fn totals(&self) -> Totals {
+        let is_failure = |labels: &Labels| labels.get("code").is_some_and(|code| code.starts_with('5'));
+        let ended = self.registry.sum("tricot_requests_total", |_| true) as u64;
+        Totals {
+            unit: "requests",
+            ended,
+            failed: self.registry.sum("tricot_requests_total", is_failure) as u64,
+            tls: ended,
+            in_flight: self.registry.sum("tricot_requests_in_flight", |_| true).max(0.0) as u64,
+            latency: self.registry.buckets("tricot_request_duration_seconds", |_| true),
         }
     }
 

@@ -201,13 +201,17 @@ impl Parts {
     }
 
     /// Reads what is not followed by itself again.
-    pub(super) fn reload(&self) {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; it stays as it is then.
+    pub(super) fn reload(&self) -> Result<(), String> {
         let Some(Token::File { path, .. }) = &self.token else {
             tracing::info!(
                 target: "tricot",
                 "HUP: no file with a token for Consul is set; certificates and keys for Consul are followed without it"
             );
-            return;
+            return Ok(());
         };
         let read = Token::read(path).map_err(|error| log::chain(&error)).and_then(|token| {
             let token = meshlib_consul::Token::new(token.secret().expose().as_str());
@@ -215,9 +219,13 @@ impl Parts {
         });
         let path = path.display();
         match read {
-            Ok(()) => tracing::info!(target: "tricot", %path, "HUP: token for Consul read again"),
+            Ok(()) => {
+                tracing::info!(target: "tricot", %path, "HUP: token for Consul read again");
+                Ok(())
+            }
             Err(error) => {
                 tracing::error!(target: "tricot", %path, error, "HUP: the token for Consul stays as it is");
+                Err(format!("{path}: {error}"))
             }
         }
     }

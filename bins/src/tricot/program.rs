@@ -13,6 +13,7 @@ use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
 use crate::limits;
+use crate::load;
 use crate::log;
 use crate::log::LogOptions;
 use crate::log::LogOutput;
@@ -40,6 +41,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run_or_check(settings: Settings, options: &LogOptions) -> Result<(), Failure> {
+    if settings.print_config {
+        cli::print(load::yaml(&settings.given).trim_end());
+        return Ok(());
+    }
     if settings.check {
         check(&settings).map_err(|error| Failure::Config(format!("tricot: {error}")))?;
         // They were printed when logging was started.

@@ -18,6 +18,7 @@ use tower::ServiceBuilder;
 use tower::util::option_layer;
 
 use super::admin;
+use super::admin::Knows;
 use super::args::Settings;
 use super::discovery;
 use super::discovery::Discovery;
@@ -31,6 +32,7 @@ use super::sockets::Bound;
 use super::sockets::Sockets;
 use crate::admin::AdminSocket;
 use crate::ending::Ending;
+use crate::loading::Loading;
 use crate::log;
 use crate::signals::Order;
 use crate::signals::Signals;
@@ -113,15 +115,10 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     });
     let (manager, unreachable) = (parts.manager.clone(), Arc::clone(&parts.unreachable));
     tasks.spawn(observer::tell_untrusted(manager, unreachable, settings.acme.ca_cert.clone()));
+    let loading = Loading::new(&parts.metrics.registry, None);
     let admin = sockets.metrics.map(|socket| {
-        let pages = admin::pages(
-            parts.metrics.clone(),
-            parts.consul.clone(),
-            parts.manager.clone(),
-            Arc::clone(&parts.current),
-            Arc::clone(&parts.shown),
-            drain.draining(),
-        );
+        let knows = Knows::new(&parts, settings.given.clone(), loading.clone(), drain.clone());
+        let pages = admin::pages(knows, parts.consul.clone());
         AdminSocket::from_std(socket)
             .and_then(|socket| socket.serve(pages))
             .map_err(|error| format!("cannot serve metrics: {error}"))
@@ -145,7 +142,13 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         result.map_err(|error| log::chain(&error))
     };
     let heed = |order| match order {
-        Order::Reload => parts.reload(),
+        Order::Reload => {
+            loading.begin();
+            match parts.reload() {
+                Ok(()) => loading.succeeded(&status),
+                Err(error) => loading.failed(&error, &status),
+            }
+        }
         Order::Retry => parts.retry(),
     };
     ending.serve(serving, &status, &mut signals, heed).await.map_err(|interrupted| interrupted.to_string())?

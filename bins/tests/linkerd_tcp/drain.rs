@@ -209,7 +209,7 @@ async fn hup_and_pipe_change_nothing() {
 
     program.signal(Signal::PIPE);
     program.signal(Signal::HUP);
-    program.stderr().wait_for("the signal", |line| line.contains("loading certificates and keys again"));
+    program.stderr().wait_for("the signal", |line| line.contains("the configuration was loaded again"));
 
     assert_eq!(echo(&mut io, b"x").await.unwrap(), b"x");
     talk::exchange(program.addr()).await.unwrap();

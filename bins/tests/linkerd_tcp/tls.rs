@@ -309,9 +309,9 @@ async fn sessions_are_resumed_also_after_a_reload() {
         let file = format!("session{version}");
         tls.agreed(&[version, "-sess_out", &file], &["New, "]);
         tls.agreed(&[version, "-sess_in", &file], &["Reused, "]);
-        let reloads = tls.program.stderr().count("loading certificates");
+        let reloads = tls.program.stderr().count("was loaded again");
         tls.program.signal(rustix::process::Signal::HUP);
-        until("it reloads", async || tls.program.stderr().count("loading certificates") > reloads).await;
+        until("it reloads", async || tls.program.stderr().count("was loaded again") > reloads).await;
         tls.agreed(&[version, "-sess_in", &file], &["Reused, "]);
     }
     // Five times in a row, over tickets that are used once each.

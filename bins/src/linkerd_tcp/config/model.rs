@@ -41,6 +41,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// The routers, each with its own servers and its own resolver. May be empty.
     pub routers: Vec<Router>,
+    /// The whole file.
+    pub place: Place,
 }
 
 /// The admin server of the process.
@@ -60,6 +62,16 @@ pub struct Admin {
 }
 
 impl Config {
+    /// One line about what it makes.
+    pub fn summary(&self) -> String {
+        let servers: usize = self.routers.iter().map(|router| router.servers.len()).sum();
+        let kind = match self.generation {
+            Generation::Proxies => plural(self.routers.len(), "proxy", "proxies"),
+            Generation::Routers => plural(self.routers.len(), "router", "routers"),
+        };
+        format!("{kind}, {}", plural(servers, "server", "servers"))
+    }
+
     /// Serves admin requests elsewhere than the file says. Whoever says so has chosen the address as if it were in the
     /// file.
     ///
@@ -75,6 +87,10 @@ impl Config {
         (admin.addr, admin.explicit_addr, admin.place) = (addr, true, None);
         Ok(())
     }
+}
+
+fn plural(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Servers that share a resolver and the settings of their clients: a proxy (A) or a router (B).

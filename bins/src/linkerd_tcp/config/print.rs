@@ -49,10 +49,7 @@ impl Config {
 impl Router {
     /// The part of the file that is about it, in a language.
     pub fn to_value(&self, generation: Generation) -> Value {
-        let servers = self.servers.iter().map(|server| match generation {
-            Generation::Proxies => proxy_server(server),
-            Generation::Routers => router_server(server),
-        });
+        let servers = self.servers.iter().map(|server| server.to_value(generation));
         let servers: Value = servers.collect::<Vec<_>>().into();
         match generation {
             Generation::Proxies => {
@@ -79,6 +76,16 @@ impl Router {
                 ("interpreter", resolver(&self.resolver, None)),
                 ("client", client_rules(self)),
             ]),
+        }
+    }
+}
+
+impl Server {
+    /// The part of the file that is about it, in a language. In that of proxies its destination is elsewhere.
+    pub fn to_value(&self, generation: Generation) -> Value {
+        match generation {
+            Generation::Proxies => proxy_server(self),
+            Generation::Routers => router_server(self),
         }
     }
 }
@@ -135,7 +142,10 @@ fn proxy_server(server: &Server) -> Value {
         ("handshakeTimeoutMs", millis(Some(server.handshake_timeout))),
     ]);
     let fields = with(fields, limits(server));
-    server.tls.as_ref().map_or(fields.clone(), |tls| with(fields, server_tls(tls)))
+    match &server.tls {
+        Some(tls) => with(fields, server_tls(tls)),
+        None => fields,
+    }
 }
 
 fn router_server(server: &Server) -> Value {

@@ -44,6 +44,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Item<'_>) -> Option<Config>
     let items = reader.required(&fields, "proxies").and_then(|item| reader.list(item)).unwrap_or_default();
     let read = items.iter().map(|item| proxy(reader, &mut unique, item)).collect::<Vec<_>>();
     Some(Config {
+        place: reader.place(root),
         generation: Generation::Proxies,
         admin: admin?,
         buffer_size: buffer.unwrap_or(super::USUAL_BUFFER),

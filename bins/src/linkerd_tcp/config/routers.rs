@@ -48,6 +48,7 @@ pub(super) fn config(reader: &mut Reader<'_>, root: &Item<'_>) -> Option<Config>
     let items = reader.required(&fields, "routers").and_then(|item| reader.list(item)).unwrap_or_default();
     let routers: Vec<_> = items.iter().map(|item| router(reader, &mut unique, item)).collect();
     Some(Config {
+        place: reader.place(root),
         generation: Generation::Routers,
         admin: admin?,
         buffer_size: buffer.unwrap_or(super::USUAL_BUFFER),

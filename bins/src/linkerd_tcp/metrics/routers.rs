@@ -75,14 +75,20 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(registry: &Registry, rt: &str, addr: SocketAddr, dst: &str, tls: bool) -> Self {
+    /// `streams` counts those at the address; not a metric of its own: what lives and does not stream is waiting.
+    pub(super) fn new(
+        registry: &Registry,
+        rt: &str,
+        addr: SocketAddr,
+        dst: &str,
+        tls: bool,
+        streams: Gauge,
+    ) -> Self {
         let srv = addr.to_string();
         let here = [("rt", rt), ("srv_addr", srv.as_str())];
         let rt = [("rt", rt)];
         let there = [("dst", dst), rt[0]];
         let active = registry.gauge("l5d:srv:active", "Connections that live.", &here);
-        // Not a metric of its own: what lives and does not stream is waiting.
-        let streams = Gauge::default();
         let (living, streaming) = (active.clone(), streams.clone());
         registry.gauge_fn("l5d:srv:waiters", "Clients without a server yet.", &here, move || {
             (living.get() - streaming.get()).max(0) as f64

@@ -35,6 +35,7 @@ use super::values::base64url;
 use super::with_variable;
 use super::without_empty;
 use crate::about;
+use crate::cli;
 use crate::log::LogFormat;
 
 /// Everything that the program is told by its arguments and variables.
@@ -61,6 +62,10 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Whether to end now, with everything found right.
     pub check: bool,
+    /// Whether to print what is [in force](Self::given) and end.
+    pub print_config: bool,
+    /// The arguments and variables that are in force, by the names of the arguments, for people. Secrets are left out.
+    pub given: serde_json::Value,
     /// What is allowed and may not be what was meant, for the log.
     pub warnings: Vec<String>,
 }
@@ -215,10 +220,14 @@ impl Settings {
     ) -> Result<Self, clap::Error> {
         let mut command = without_empty(command, |name| variable(name).is_some_and(|value| value.is_empty()));
         let parsed = command.try_get_matches_from_mut(args);
-        let args =
-            parsed.and_then(|matches| Args::from_arg_matches(&matches).map_err(|e| e.format(&mut command)));
-        let args = args.map_err(|error| with_variable(error, &command))?;
-        Self::new(args, variable).map_err(|text| command.error(ErrorKind::ValueValidation, text))
+        let args = parsed.and_then(|matches| {
+            let given = cli::given(&command, &matches);
+            Ok((Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?, given))
+        });
+        let (args, given) = args.map_err(|error| with_variable(error, &command))?;
+        let settings =
+            Self::new(args, variable).map_err(|text| command.error(ErrorKind::ValueValidation, text))?;
+        Ok(Self { given, ..settings })
     }
 
     fn new(args: Args, variable: impl Fn(&OsStr) -> Option<OsString>) -> Result<Self, String> {
@@ -263,6 +272,8 @@ impl Settings {
             config_dump: args.config_dump,
             log_format: args.log_format,
             check: args.check,
+            print_config: args.print_config,
+            given: serde_json::Value::Null,
             warnings,
         })
     }

@@ -1,0 +1,419 @@
+//! Servers that run, and what another configuration changes about them.
+//!
+//! [`Running::plan`] does everything that can fail: it opens the sockets that are missing. [`Running::switch`] cannot fail.
+//! A server that would be no different stays as it is; one that would be gets another one beside it, on the same
+//! sockets, before it stops accepting, so that nobody who connects is turned away. Streams go on as they began.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshlib::Drain;
+use meshlib::ListenOptions;
+use meshlib::Listener;
+use meshlib::Resolver;
+use meshlib::observe::Observer;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Prepared;
+use super::admin::Shown;
+use super::admin::ShownDestination;
+use super::config::Config;
+use super::config::model;
+use super::config::model::Server;
+use super::metrics::Metrics;
+use super::namespace;
+use super::tls::ClientTls;
+use super::tls::ServerTls;
+use super::wire::Destination;
+use crate::load::ConfigError;
+use crate::load::Problem;
+use crate::sockets;
+use crate::sockets::Passed;
+use crate::workers;
+use crate::workers::Hands;
+use crate::workers::Job;
+
+/// How often certificates and keys are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A configuration with a socket for each of its servers that is to be started.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) prepared: Prepared,
+    /// One for each server, in the order of the configuration.
+    servers: Vec<Start>,
+}
+
+/// What becomes of a server.
+#[derive(Debug)]
+enum Start {
+    /// The one that runs is no different: the number of its router and its own.
+    Stays(usize, usize),
+    /// It is started on these sockets.
+    Begins(Sockets),
+}
+
+/// The sockets of a server, one for each worker.
+#[derive(Debug)]
+struct Sockets {
+    addr: SocketAddr,
+    serving: Vec<TcpListener>,
+    /// The same again, for a server that may come after this one.
+    kept: Vec<TcpListener>,
+}
+
+/// What runs.
+pub(super) struct Running {
+    hands: Hands,
+    drain: Drain,
+    metrics: Metrics,
+    shown: Arc<Shown>,
+    config: Option<Config>,
+    routers: Vec<Router>,
+    /// Told when certificates and keys are to be looked at.
+    look: watch::Sender<()>,
+}
+
+/// The servers of a router and what they share.
+struct Router {
+    label: String,
+    shared: Value,
+    resolver: Arc<dyn Resolver<String>>,
+    destinations: BTreeMap<String, (Destination, Following)>,
+    servers: Vec<Live>,
+}
+
+/// A server that runs.
+struct Live {
+    /// The address that the configuration gives, and the one that it has.
+    asked: SocketAddr,
+    addr: SocketAddr,
+    server: Server,
+    kept: Vec<TcpListener>,
+    drain: Drain,
+    tls: Option<Arc<ServerTls>>,
+    _following: Following,
+}
+
+/// A task that follows files, for as long as this lives.
+type Following = JoinSet<()>;
+
+impl Sockets {
+    fn new((addr, serving): (SocketAddr, Vec<TcpListener>)) -> io::Result<Self> {
+        let kept = again(&serving)?;
+        Ok(Self { addr, serving, kept })
+    }
+}
+
+fn again(sockets: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
+    sockets.iter().map(TcpListener::try_clone).collect()
+}
+
+impl Plan {
+    /// Opens every socket, for so many workers, or takes those that were passed under the label of a router.
+    ///
+    /// # Errors
+    ///
+    /// All addresses that cannot be listened at, each with the place that names it.
+    pub(super) fn first(
+        prepared: Prepared,
+        workers: usize,
+        passed: &mut Passed,
+    ) -> Result<Self, ConfigError> {
+        let open = |label: &str, server: &Server| match passed.next(label) {
+            Some(socket) => sockets::share(socket, workers),
+            None => workers::listen(server.addr, &ListenOptions::default(), workers),
+        };
+        Self::new(prepared, |_, _| None, open)
+    }
+
+    fn new(
+        prepared: Prepared,
+        mut running: impl FnMut(&model::Router, &Server) -> Option<io::Result<Start>>,
+        mut open: impl FnMut(&str, &Server) -> io::Result<(SocketAddr, Vec<TcpListener>)>,
+    ) -> Result<Self, ConfigError> {
+        let (mut servers, mut problems) = (Vec::new(), Vec::new());
+        for router in &prepared.config.routers {
+            for server in &router.servers {
+                let opened = running(router, server)
+                    .unwrap_or_else(|| open(&router.label, server).and_then(Sockets::new).map(Start::Begins));
+                match opened {
+                    Ok(start) => servers.push(start),
+                    Err(error) => {
+                        let text = format!("cannot listen at {}: {error}", server.addr);
+                        problems.push(Problem::new(server.place.clone(), text));
+                    }
+                }
+            }
+        }
+        ConfigError::unless_none(problems)?;
+        Ok(Self { prepared, servers })
+    }
+
+    /// Where each server listens, in the order of the configuration.
+    pub(super) fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.servers.iter().filter_map(|start| match start {
+            Start::Begins(sockets) => Some(sockets.addr),
+            Start::Stays(..) => None,
+        })
+    }
+}
+
+impl Running {
+    /// Nothing, yet.
+    pub(super) fn new(hands: Hands, drain: Drain, metrics: Metrics, shown: Arc<Shown>) -> Self {
+        Self { hands, drain, metrics, shown, config: None, routers: Vec::new(), look: watch::channel(()).0 }
+    }
+
+    /// What another configuration would change. Opens the sockets that it needs.
+    ///
+    /// # Errors
+    ///
+    /// All that speaks against it; nothing has changed then.
+    pub(super) fn plan(&self, prepared: Prepared) -> Result<Plan, ConfigError> {
+        let generation = prepared.config.generation;
+        if self.config.as_ref().is_some_and(|config| config.generation != generation) {
+            let text = "another language than before (`proxies` or `routers`), and with it other names of metrics: \
+                        this needs another start";
+            return Err(super::whole(&prepared.config, text.into()));
+        }
+        let mut taken: Vec<(usize, usize)> = Vec::new();
+        let config = prepared.config.clone();
+        let running = |router: &model::Router, server: &Server| {
+            let (r, s) = self.find(&router.label, server.addr, &taken)?;
+            taken.push((r, s));
+            let (old, live) = (&self.routers[r], &self.routers[r].servers[s]);
+            let is_same = old.label == router.label
+                && old.shared == shared(&config, router)
+                && live.server.dst == server.dst
+                && live.server.to_value(generation) == server.to_value(generation);
+            if is_same {
+                return Some(Ok(Start::Stays(r, s)));
+            }
+            Some(again(&live.kept).and_then(|serving| Sockets::new((live.addr, serving))).map(Start::Begins))
+        };
+        let workers = self.hands.count();
+        let open =
+            |_: &str, server: &Server| workers::listen(server.addr, &ListenOptions::default(), workers);
+        Plan::new(prepared, running, open)
+    }
+
+    /// The server that listens at an address, preferably of this router. What is taken is somebody else's.
+    fn find(&self, label: &str, asked: SocketAddr, taken: &[(usize, usize)]) -> Option<(usize, usize)> {
+        let all = self.routers.iter().enumerate().flat_map(|(r, router)| {
+            router.servers.iter().enumerate().map(move |(s, live)| (r, s, &router.label, live))
+        });
+        let free: Vec<_> = all
+            .filter(|(r, s, _, live)| live.asked == asked && !taken.contains(&(*r, *s)))
+            .map(|(r, s, own, _)| (r, s, own == label))
+            .collect();
+        let found = free.iter().find(|(_, _, is_own)| *is_own).or_else(|| {
+            // Any free port is as good as another, but for a server of one's own.
+            free.first().filter(|_| asked.port() != 0)
+        });
+        found.map(|(r, s, _)| (*r, *s))
+    }
+
+    /// What of another configuration has no effect before the next start, by the names of its fields.
+    pub(super) fn waiting_for_start(&self, config: &Config) -> Vec<&'static str> {
+        let Some(old) = &self.config else { return Vec::new() };
+        let mut names = Vec::new();
+        if old.workers != config.workers {
+            names.push("workers");
+        }
+        if old.admin.addr != config.admin.addr || old.admin.explicit_addr != config.admin.explicit_addr {
+            names.push("admin: its address");
+        }
+        if old.admin.metrics_interval != config.admin.metrics_interval {
+            names.push("admin.metricsIntervalSecs");
+        }
+        if old.admin.grace != config.admin.grace {
+            names.push("admin.graceSecs");
+        }
+        names
+    }
+
+    /// A few words about what runs.
+    pub(super) fn summary(&self) -> String {
+        self.config.as_ref().map(|config| format!("serving {}", config.summary())).unwrap_or_default()
+    }
+
+    /// Looks at certificates and keys at once.
+    pub(super) fn look(&self) {
+        self.look.send_replace(());
+    }
+
+    /// Does as planned. Must be called in a runtime.
+    pub(super) fn switch(&mut self, plan: Plan) {
+        let Plan { prepared, servers } = plan;
+        let Prepared { config, routers } = prepared;
+        let mut starts = servers.into_iter();
+        let mut old: Vec<Option<Router>> = std::mem::take(&mut self.routers).into_iter().map(Some).collect();
+        let mut old_servers: Vec<Vec<Option<Live>>> = old
+            .iter_mut()
+            .map(|router| {
+                router.as_mut().map(|it| it.servers.drain(..).map(Some).collect()).unwrap_or_default()
+            })
+            .collect();
+        for (settings, files) in config.routers.iter().zip(routers) {
+            let shared = shared(&config, settings);
+            let same = old.iter_mut().find(|router| {
+                router.as_ref().is_some_and(|it| it.label == settings.label && it.shared == shared)
+            });
+            let mut router = same.and_then(Option::take).unwrap_or_else(|| {
+                let observer =
+                    self.metrics.resolver(&settings.label, namespace(&settings.resolver).unwrap_or_default());
+                Router {
+                    label: settings.label.clone(),
+                    shared,
+                    resolver: files.names.observed(observer),
+                    destinations: BTreeMap::new(),
+                    servers: Vec::new(),
+                }
+            });
+            let tls = files.servers.into_iter().zip(files.clients);
+            for (server, (tls, client)) in settings.servers.iter().zip(tls) {
+                let live = match starts.next() {
+                    Some(Start::Stays(r, s)) => old_servers[r][s].take(),
+                    Some(Start::Begins(sockets)) => {
+                        Some(self.begin(&config, settings, server, &mut router, tls, client, sockets))
+                    }
+                    None => None,
+                };
+                router.servers.extend(live);
+            }
+            router.destinations.retain(|dst, _| settings.servers.iter().any(|server| server.dst == *dst));
+            self.routers.push(router);
+        }
+        for live in old_servers.into_iter().flatten().flatten() {
+            tracing::info!(target: "linkerd_tcp::app", addr = %live.addr, dst = %live.server.dst, "no longer listening as before");
+            live.drain.start();
+        }
+        // The routers that are left over go with their resolvers.
+        drop(old);
+        self.metrics.retain(|label, addr, dst| {
+            self.routers.iter().filter(|router| router.label == label).any(|router| {
+                addr.is_none_or(|addr| router.servers.iter().any(|live| live.addr.to_string() == addr))
+                    && dst.is_none_or(|dst| router.servers.iter().any(|live| live.server.dst == dst))
+            })
+        });
+        self.show(&config);
+        self.config = Some(config);
+        self.look();
+    }
+
+    /// Starts a server.
+    #[expect(clippy::too_many_arguments, reason = "all that a server is made of")]
+    fn begin(
+        &self,
+        config: &Config,
+        settings: &model::Router,
+        server: &Server,
+        router: &mut Router,
+        tls: Option<Arc<ServerTls>>,
+        client: Option<Arc<ClientTls>>,
+        sockets: Sockets,
+    ) -> Live {
+        let Sockets { addr, serving, kept } = sockets;
+        let label = &settings.label;
+        let generation = config.generation;
+        if !router.destinations.contains_key(&server.dst) {
+            let rules = settings.client.for_destination(&server.dst);
+            let destination = Destination::new(
+                label,
+                server,
+                &rules,
+                client.clone(),
+                generation,
+                &router.resolver,
+                &self.metrics,
+            );
+            router.destinations.insert(server.dst.clone(), (destination, self.follow(client)));
+        }
+        let (destination, _) = &router.destinations[&server.dst];
+        let observer = self.metrics.server(label, addr, server);
+        let limit = server.max_connections.map(|n| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))));
+        let drain = self.drain.part();
+        let workers = serving.len();
+        tracing::info!(target: "linkerd_tcp::app", router = %label, %addr, dst = %server.dst, workers, "listening");
+        let jobs = serving.into_iter().map(|socket| {
+            let service = destination.service(server, tls.clone(), config.buffer_size, Arc::clone(&observer));
+            let (gate, limit) = (destination.gate(), limit.clone());
+            let (observer, drain): (Arc<dyn Observer>, _) = (Arc::clone(&observer), drain.clone());
+            // The drain must not seem to be over before the worker has begun.
+            let draining = drain.draining();
+            Job::new(format!("server {addr} of {label}"), async move {
+                let mut server =
+                    meshlib::Server::from_listener(Listener::from_std(socket)?).observe(observer);
+                if let Some(limit) = limit {
+                    server = server.share_limit(limit);
+                }
+                if let Some(gate) = gate {
+                    server = server.gate(gate);
+                }
+                let served = server.serve(service, drain).await;
+                drop(draining);
+                served
+            })
+        });
+        self.hands.give(jobs.collect::<Vec<_>>());
+        Live {
+            asked: server.addr,
+            addr,
+            server: server.clone(),
+            kept,
+            drain,
+            _following: self.follow(tls.clone()),
+            tls,
+        }
+    }
+
+    /// Follows the files of something.
+    fn follow<T: Send + Sync + 'static>(
+        &self,
+        files: Option<Arc<meshlib::tls::Reloading<T, ConfigError>>>,
+    ) -> Following {
+        let mut task = JoinSet::new();
+        if let Some(files) = files {
+            let look = self.look.subscribe();
+            task.spawn(async move { files.follow_or(INTERVAL, look).await });
+        }
+        task
+    }
+
+    /// Brings what pages show up to date.
+    fn show(&self, config: &Config) {
+        let mut shown = Vec::new();
+        let mut certificates = Vec::new();
+        for (router, settings) in self.routers.iter().zip(&config.routers) {
+            for (dst, (destination, _)) in &router.destinations {
+                let servers = router.servers.iter().filter(|live| live.server.dst == *dst);
+                shown.push(ShownDestination {
+                    router: router.label.clone(),
+                    dst: dst.clone(),
+                    listens: servers.map(|live| live.addr.to_string()).collect(),
+                    view: destination.view(),
+                    tls: settings.client.for_destination(dst).tls.map(|tls| tls.dns_name),
+                });
+            }
+            for live in &router.servers {
+                let tls = live.server.tls.as_ref().zip(live.tls.as_ref());
+                certificates.extend(tls.map(|(settings, tls)| (settings.clone(), Arc::clone(tls))));
+            }
+        }
+        self.shown.set(config.to_value(), shown, certificates);
+    }
+}
+
+/// What all servers of a router share, as it would be written.
+fn shared(config: &Config, router: &model::Router) -> Value {
+    let router = model::Router { servers: Vec::new(), ..router.clone() };
+    serde_json::json!({ "buffer": config.buffer_size, "router": router.to_value(config.generation) })
+}

@@ -247,12 +247,19 @@ fn commands(builder: &str, settings: &[&str], target: &str) -> Option<String> {
 #[test]
 fn the_makefile_has_the_known_targets() {
     for (target, expected) in [
-        ("tproxy-poc", &["docker build", " -t tproxy-poc:latest ", "Dockerfile-tproxy"][..]),
-        ("server", &["docker build", " -t echo-server:latest ", "Dockerfile-server"]),
+        ("tproxy-poc", &["BUILDER=docker ", "/image-of tproxy-poc tproxy-poc:latest"][..]),
+        ("server", &["BUILDER=docker ", "/image-of echo-server echo-server:latest"]),
         ("tproxy-image", &["k3d image import tproxy-poc:latest -c dev"]),
         ("load-image", &["import tproxy-poc:latest -c dev", "import echo-server:latest -c dev"]),
-        ("tproxy", &[" -t tproxy-poc:latest ", "import tproxy-poc:latest -c dev"]),
-        ("all", &[" -t tproxy-poc:latest ", " -t echo-server:latest ", "import echo-server:latest -c dev"]),
+        ("tproxy", &["image-of tproxy-poc tproxy-poc:latest", "import tproxy-poc:latest -c dev"]),
+        (
+            "all",
+            &[
+                "tproxy-poc tproxy-poc:latest",
+                "echo-server echo-server:latest",
+                "import echo-server:latest -c dev",
+            ],
+        ),
         (
             "kind-load",
             &["kind load docker-image tproxy-poc:latest --name dev", "echo-server:latest --name dev"],
@@ -271,8 +278,8 @@ fn tags_and_cluster_can_be_chosen() {
     let settings = ["TPROXY_IMAGE=v0.2", "ECHO_IMAGE=v0.3", "CLUSTER_NAME=foo"];
 
     for (target, expected) in [
-        ("tproxy-poc", " -t tproxy-poc:v0.2 "),
-        ("server", " -t echo-server:v0.3 "),
+        ("tproxy-poc", "image-of tproxy-poc tproxy-poc:v0.2"),
+        ("server", "image-of echo-server echo-server:v0.3"),
         ("load-image", "k3d image import tproxy-poc:v0.2 -c foo"),
         ("kind-load", "kind load docker-image echo-server:v0.3 --name foo"),
     ] {
@@ -284,7 +291,7 @@ fn tags_and_cluster_can_be_chosen() {
 #[test]
 fn without_docker_archives_are_made_and_loaded() {
     for (target, expected) in [
-        ("tproxy-poc", "/images/tproxy-poc.tar:docker.io/library/tproxy-poc:latest"),
+        ("tproxy-poc", "image-of tproxy-poc tproxy-poc:latest /"),
         ("load-image", "/images/echo-server.tar -c dev"),
         ("kind-load", "kind load image-archive "),
     ] {

@@ -1,0 +1,179 @@
+//! Units and samples of settings: what they name is there, and nothing is granted needlessly.
+
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+use serde_json::Value;
+
+const LINKERD_TCP: &str = env!("CARGO_BIN_EXE_linkerd-tcp");
+const TPROXY_POC: &str = env!("CARGO_BIN_EXE_tproxy-poc");
+const TRICOT: &str = env!("CARGO_BIN_EXE_tricot");
+
+/// The units of services, each with its program and the capabilities that it may have.
+const SERVICES: [(&str, &str, &str); 3] = [
+    ("linkerd-tcp/linkerd-tcp.service", LINKERD_TCP, "CAP_NET_BIND_SERVICE"),
+    ("tproxy/tproxy-poc.service", TPROXY_POC, "CAP_NET_ADMIN CAP_NET_RAW"),
+    ("tricot/tricot.service", TRICOT, "CAP_NET_BIND_SERVICE"),
+];
+
+/// What every unit of a service must say.
+const HARDENING: [&str; 24] = [
+    "Type=notify",
+    "NotifyAccess=main",
+    "DynamicUser=yes",
+    "NoNewPrivileges=yes",
+    "LimitCORE=0",
+    "MemoryDenyWriteExecute=yes",
+    "LockPersonality=yes",
+    "PrivateDevices=yes",
+    "PrivateTmp=yes",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHome=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "ProtectSystem=strict",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+];
+
+fn packaging() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "packaging"].iter().collect()
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(packaging().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The values of a key of a unit, in their order.
+fn values(unit: &str, key: &str) -> Vec<String> {
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    lines.map(str::to_owned).collect()
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What a command prints that must do well.
+fn said(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The long options in a text.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let words = text.split(|c| !is_of_word(c));
+    let options = words.filter(|word| word.len() > 2 && word.starts_with("--"));
+    options.map(|word| word.trim_end_matches('-').to_owned()).filter(|word| word.len() > 2).collect()
+}
+
+#[test]
+fn every_argument_and_variable_that_is_named_is_one() {
+    let files = [
+        ("linkerd-tcp/linkerd-tcp.service", LINKERD_TCP),
+        ("linkerd-tcp/linkerd-tcp.yml", LINKERD_TCP),
+        ("linkerd-tcp/linkerd-tcp.socket", LINKERD_TCP),
+        ("tproxy/tproxy-poc.service", TPROXY_POC),
+        ("tproxy/tproxy-poc.default", TPROXY_POC),
+        ("tproxy/k8s/deploy-nat.yaml", TPROXY_POC),
+        ("tproxy/k8s/deploy-tproxy.yaml", TPROXY_POC),
+        ("tricot/tricot.service", TRICOT),
+        ("tricot/tricot.nomad.hcl", TRICOT),
+    ];
+    // Those of systemctl.
+    let of_others = BTreeSet::from(["--now".to_owned()]);
+    let mut found = 0;
+    for (file, program) in files {
+        let help = said(Command::new(program).arg("--help"));
+        let known = options(&help);
+        let text = read(file);
+
+        let named = options(&text);
+
+        found += named.len();
+        for option in named.difference(&of_others) {
+            assert!(known.contains(option), "{file} names {option}");
+        }
+        assert!(!text.contains("RUST_LOG") || help.contains("RUST_LOG"), "{file}");
+    }
+    assert!(found > 10, "{found}");
+    let unit = read("tproxy/tproxy-poc.service");
+    assert!(
+        unit.contains("$TPROXY_POC_ARGS") && read("tproxy/tproxy-poc.default").contains("\nTPROXY_POC_ARGS=")
+    );
+}
+
+#[test]
+fn the_configuration_of_the_package_passes_a_check_and_is_for_this_machine_only() {
+    let config = packaging().join("linkerd-tcp/linkerd-tcp.yml");
+
+    let said = said(Command::new(LINKERD_TCP).args(["--check", "--strict"]).arg(&config));
+
+    assert!(said.ends_with("OK, 1 router, 1 server\n"), "{said}");
+    let config: Value = serde_saphyr::from_str(&fs::read_to_string(config).unwrap()).unwrap();
+    let router = &config["routers"][0];
+    for address in [&config["admin"], &router["servers"][0]] {
+        assert_eq!(address["ip"], "127.0.0.1");
+        assert!(address["port"].as_u64().unwrap() > 1023, "{address}");
+    }
+    // The unit may not kill what the file allows.
+    let unit = read("linkerd-tcp/linkerd-tcp.service");
+    let stop = values(&unit, "TimeoutStopSec")[0].trim_end_matches('s').parse::<u64>().unwrap();
+    assert!(config["admin"]["graceSecs"].as_u64().unwrap() < stop);
+    assert_eq!(values(&unit, "ExecStartPre"), ["/usr/bin/linkerd-tcp --check /etc/meshlib/linkerd-tcp.yml"]);
+    assert_eq!(values(&unit, "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+    // A socket belongs to the label of a router.
+    assert_eq!(
+        values(&read("linkerd-tcp/linkerd-tcp.socket"), "FileDescriptorName"),
+        [router["label"].as_str().unwrap()]
+    );
+}
+
+#[test]
+fn the_arguments_of_the_sample_pass_a_check_and_leave_ssh_alone() {
+    let sample = read("tproxy/tproxy-poc.default");
+    let args = sample.lines().find_map(|line| line.strip_prefix("TPROXY_POC_ARGS=")).unwrap();
+    let args: Vec<_> = args.trim_matches('"').split_whitespace().collect();
+
+    said(Command::new(TPROXY_POC).args(&args).arg("--check"));
+
+    let ports = args.iter().position(|arg| *arg == "--ports").map(|at| args[at + 1]);
+    assert_eq!(ports, Some("8080"));
+}
+
+#[test]
+fn every_service_is_hardened_watched_and_told_of() {
+    for (file, program, capabilities) in SERVICES {
+        let unit = read(file);
+        let lines: BTreeSet<_> = unit.lines().collect();
+
+        for line in HARDENING {
+            assert!(lines.contains(line), "{file}: {line}");
+        }
+        for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
+            assert_eq!(values(&unit, key), [capabilities], "{file}");
+        }
+        assert_eq!(values(&unit, "StartLimitIntervalSec"), ["0"], "{file}");
+        for key in ["WatchdogSec", "TimeoutStopSec", "Restart", "RestartSec", "Documentation", "UMask"] {
+            assert_eq!(values(&unit, key).len(), 1, "{file}: {key}");
+        }
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap();
+        assert!(values(&unit, "ExecStart")[0].starts_with(&format!("/usr/bin/{name}")), "{file}");
+    }
+}

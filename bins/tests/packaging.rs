@@ -1,4 +1,4 @@
-//! Units and samples of settings: what they name is there, and nothing is granted needlessly.
+//! Units, manifests and samples of settings: what they name is there, and nothing is granted needlessly.
 
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
@@ -10,6 +10,7 @@ use std::process::Command;
 use std::process::Output;
 
 use serde_json::Value;
+use serde_json::json;
 
 const LINKERD_TCP: &str = env!("CARGO_BIN_EXE_linkerd-tcp");
 const TPROXY_POC: &str = env!("CARGO_BIN_EXE_tproxy-poc");
@@ -89,6 +90,8 @@ fn every_argument_and_variable_that_is_named_is_one() {
         ("linkerd-tcp/linkerd-tcp.service", LINKERD_TCP),
         ("linkerd-tcp/linkerd-tcp.yml", LINKERD_TCP),
         ("linkerd-tcp/linkerd-tcp.socket", LINKERD_TCP),
+        ("linkerd-tcp/linkerd-tcp.nomad.hcl", LINKERD_TCP),
+        ("linkerd-tcp/k8s.yaml", LINKERD_TCP),
         ("tproxy/tproxy-poc.service", TPROXY_POC),
         ("tproxy/tproxy-poc.default", TPROXY_POC),
         ("tproxy/k8s/deploy-nat.yaml", TPROXY_POC),
@@ -112,7 +115,7 @@ fn every_argument_and_variable_that_is_named_is_one() {
         }
         assert!(!text.contains("RUST_LOG") || help.contains("RUST_LOG"), "{file}");
     }
-    assert!(found > 10, "{found}");
+    assert!(found > 15, "{found}");
     let unit = read("tproxy/tproxy-poc.service");
     assert!(
         unit.contains("$TPROXY_POC_ARGS") && read("tproxy/tproxy-poc.default").contains("\nTPROXY_POC_ARGS=")
@@ -176,4 +179,85 @@ fn every_service_is_hardened_watched_and_told_of() {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
         assert!(values(&unit, "ExecStart")[0].starts_with(&format!("/usr/bin/{name}")), "{file}");
     }
+}
+
+/// The documents of the manifest, by kind.
+fn manifest(kind: &str) -> Value {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&read("linkerd-tcp/k8s.yaml")).unwrap();
+    assert_eq!(documents.len(), 3);
+    documents.into_iter().find(|document| document["kind"] == kind).unwrap()
+}
+
+/// Checks a configuration that is part of something else.
+fn check(text: &str) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    fs::write(&path, text).unwrap();
+    said(Command::new(LINKERD_TCP).arg("--check").arg(&path));
+    serde_saphyr::from_str(text).unwrap()
+}
+
+#[test]
+fn the_manifest_fits_together() {
+    let (map, deployment, service) = (manifest("ConfigMap"), manifest("Deployment"), manifest("Service"));
+    let pod = &deployment["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+
+    let config = check(map["data"]["linkerd-tcp.yml"].as_str().unwrap());
+
+    let ports = json!([{"name": "web", "containerPort": 7474}, {"name": "admin", "containerPort": 9989}]);
+    assert_eq!(container["ports"], ports);
+    assert_eq!(config["proxies"][0]["servers"][0]["addr"], "0.0.0.0:7474");
+    // Probes reach the default, and it is the one that takes /shutdown from the pod only.
+    assert_eq!(config.get("admin"), None);
+    assert_eq!(container["args"][1], "/etc/meshlib/linkerd-tcp.yml");
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/etc/meshlib");
+    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], map["metadata"]["name"]);
+    assert_eq!(pod["metadata"]["labels"], deployment["spec"]["selector"]["matchLabels"]);
+    assert_eq!(pod["metadata"]["labels"], service["spec"]["selector"]);
+    assert_eq!(service["spec"]["ports"], json!([{"name": "web", "port": 7474, "targetPort": "web"}]));
+    assert_eq!(container["readinessProbe"]["httpGet"], json!({"path": "/ready", "port": "admin"}));
+    assert_eq!(container["livenessProbe"]["httpGet"], json!({"path": "/live", "port": "admin"}));
+    let drain = container["args"][0].as_str().unwrap();
+    let drain = drain.strip_prefix("--drain=").unwrap().strip_suffix('s').unwrap().parse::<u64>().unwrap();
+    let sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
+    assert!(drain + sleep < pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap());
+}
+
+#[test]
+fn a_pod_of_the_manifest_may_do_nothing_but_serve() {
+    let deployment = manifest("Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let security = json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+    });
+    assert_eq!(container["securityContext"], security);
+    assert!(!container["image"].as_str().unwrap().ends_with(":latest"));
+    for amount in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
+        assert!(container["resources"].pointer(amount).is_some(), "{amount}");
+    }
+}
+
+#[test]
+fn the_job_is_one_that_the_program_understands() {
+    let job = read("linkerd-tcp/linkerd-tcp.nomad.hcl");
+    let config = job.split_once("<<EOF\n").unwrap().1.split_once("\nEOF\n").unwrap().0;
+
+    let config = check(config);
+
+    let server = &config["routers"][0]["servers"][0];
+    assert!(job.contains(&format!("port \"web\"   {{ static = {} }}", server["port"])));
+    let number = |before: &str| -> u64 {
+        let rest = job.split_once(before).unwrap().1;
+        rest.split_once("s\"").unwrap().0.parse().unwrap()
+    };
+    // Nomad's client allows 30 s unless told otherwise.
+    let kill = number("kill_timeout = \"");
+    assert!(number("--drain=") < kill && kill <= 30, "{kill}");
+    assert!(!job.contains(":latest\"") && job.contains("cap_drop        = [\"ALL\"]"));
 }

@@ -1,4 +1,4 @@
-//! Units, manifests and samples of settings: what they name is there, and nothing is granted needlessly.
+//! Packages, units and manifests: what they name is there, nothing is granted needlessly, and a package can be made.
 
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 
+use meshlib::test_util::or_skip;
+use meshlib::test_util::require_programs;
 use serde_json::Value;
 use serde_json::json;
 
@@ -260,4 +262,203 @@ fn the_job_is_one_that_the_program_understands() {
     let kill = number("kill_timeout = \"");
     assert!(number("--drain=") < kill && kill <= 30, "{kill}");
     assert!(!job.contains(":latest\"") && job.contains("cap_drop        = [\"ALL\"]"));
+}
+
+/// A package of the programs under test, in a folder of its own.
+struct Package {
+    dir: tempfile::TempDir,
+    file: PathBuf,
+}
+
+impl Package {
+    /// Nothing, if this is not Debian.
+    fn build(tool: &str) -> Option<Self> {
+        or_skip(require_programs(&["dpkg", "dpkg-deb", "gzip"]))?;
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(packaging().join("deb/build"));
+        command.arg(tool).arg(dir.path());
+        command.env("BINARY_DIR", Path::new(LINKERD_TCP).parent().unwrap());
+        // Programs that were not optimised are large.
+        command.env("DPKG_DEB_COMPRESSOR_TYPE", "none").env("SOURCE_DATE_EPOCH", "1700000000");
+        for name in ["DEB_REVISION", "DEBFULLNAME", "DEBEMAIL"] {
+            command.env_remove(name);
+        }
+
+        let file = PathBuf::from(said(&mut command).trim());
+
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let version = format!("{tool}_{}-1_", env!("CARGO_PKG_VERSION"));
+        assert!(name.starts_with(&version) && name.ends_with(".deb"), "{name}");
+        Some(Self { dir, file })
+    }
+
+    /// Its files, each with mode and owner, by name.
+    fn files(&self) -> Vec<String> {
+        let list = said(Command::new("dpkg-deb").arg("--contents").arg(&self.file));
+        let lines = list.lines().filter(|line| !line.starts_with('d')).map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            format!("{} {} {}", words[0], words[1], words[5])
+        });
+        let mut lines: Vec<_> = lines.collect();
+        lines.sort_unstable_by(|one, other| one.split(' ').next_back().cmp(&other.split(' ').next_back()));
+        lines
+    }
+
+    fn field(&self, name: &str) -> String {
+        said(Command::new("dpkg-deb").arg("--field").arg(&self.file).arg(name)).trim().to_owned()
+    }
+
+    /// Unpacks it with its control files.
+    fn unpack(&self) -> PathBuf {
+        let root = self.dir.path().join("root");
+        said(Command::new("dpkg-deb").arg("--raw-extract").arg(&self.file).arg(&root));
+        root
+    }
+}
+
+/// Tries a package: its files, those of them that are the administrator's, the units that its scripts are about.
+fn holds(tool: &str, files: &[&str], configs: &[&str], units: &str) -> Option<(Package, PathBuf)> {
+    let package = Package::build(tool)?;
+
+    assert_eq!(package.files(), files);
+    let root = package.unpack();
+    assert_eq!(
+        fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap().lines().collect::<Vec<_>>(),
+        configs
+    );
+    for script in ["postinst", "prerm", "postrm"] {
+        let script = root.join("DEBIAN").join(script);
+        said(Command::new("sh").arg("-n").arg(&script));
+        assert!(fs::read_to_string(&script).unwrap().contains(&format!("\nunits=\"{units}\"\n")));
+    }
+    let version = said(Command::new(root.join("usr/bin").join(tool)).arg("--version"));
+    assert_eq!(version, format!("{tool} {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(package.field("Package"), tool);
+    // Debian 12 is the oldest that is thought of.
+    let depends = package.field("Depends");
+    let libc = depends
+        .split_once("libc6 (>= 2.")
+        .unwrap_or_else(|| panic!("{depends}"))
+        .1
+        .split_once(')')
+        .unwrap()
+        .0;
+    assert!((17..=41).contains(&libc.parse::<u32>().unwrap()), "{depends}");
+    let sums = fs::read_to_string(root.join("DEBIAN/md5sums")).unwrap();
+    assert_eq!(sums.lines().count(), files.len() - configs.len());
+    Some((package, root))
+}
+
+#[test]
+fn a_package_of_linkerd_tcp_has_all_that_belongs_to_it() {
+    let files = [
+        "-rw-r--r-- root/root ./etc/meshlib/linkerd-tcp.yml",
+        "-rwxr-xr-x root/root ./usr/bin/linkerd-tcp",
+        "-rw-r--r-- root/root ./usr/lib/systemd/system/linkerd-tcp.service",
+        "-rw-r--r-- root/root ./usr/share/bash-completion/completions/linkerd-tcp",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/README.Debian",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/changelog.Debian.gz",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/copyright",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/example.yml",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/linkerd-tcp.socket",
+        "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/linkerd-tcp.fish",
+        "-rw-r--r-- root/root ./usr/share/man/man8/linkerd-tcp.8.gz",
+        "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_linkerd-tcp",
+    ];
+    let configs = ["/etc/meshlib/linkerd-tcp.yml"];
+
+    let Some((package, root)) = holds("linkerd-tcp", &files, &configs, "linkerd-tcp.service") else { return };
+
+    let config = root.join("etc/meshlib/linkerd-tcp.yml");
+    said(Command::new(root.join("usr/bin/linkerd-tcp")).arg("--check").arg(config));
+    let page = said(Command::new("gzip").arg("-dc").arg(root.join("usr/share/man/man8/linkerd-tcp.8.gz")));
+    assert_eq!(page, said(Command::new(LINKERD_TCP).arg("--man")));
+    let again = Package::build("linkerd-tcp").unwrap();
+    assert!(
+        fs::read(&package.file).unwrap() == fs::read(&again.file).unwrap(),
+        "another package of the same"
+    );
+}
+
+#[test]
+fn a_package_of_tproxy_poc_has_the_server_with_it() {
+    let files = [
+        "-rw-r--r-- root/root ./etc/default/tproxy-poc",
+        "-rwxr-xr-x root/root ./usr/bin/echo-server",
+        "-rwxr-xr-x root/root ./usr/bin/tproxy-poc",
+        "-rw-r--r-- root/root ./usr/lib/systemd/system/tproxy-poc.service",
+        "-rw-r--r-- root/root ./usr/share/bash-completion/completions/echo-server",
+        "-rw-r--r-- root/root ./usr/share/bash-completion/completions/tproxy-poc",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/README.Debian",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/changelog.Debian.gz",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/copyright",
+        "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/echo-server.fish",
+        "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/tproxy-poc.fish",
+        "-rw-r--r-- root/root ./usr/share/man/man8/echo-server.8.gz",
+        "-rw-r--r-- root/root ./usr/share/man/man8/tproxy-poc.8.gz",
+        "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_echo-server",
+        "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_tproxy-poc",
+    ];
+
+    let held = holds("tproxy-poc", &files, &["/etc/default/tproxy-poc"], "tproxy-poc.service");
+
+    let Some((package, root)) = held else { return };
+    assert!(
+        package.field("Depends").ends_with("iproute2, iptables | nftables, netbase, libgcc-s1"),
+        "{}",
+        package.field("Depends")
+    );
+    let version = said(Command::new(root.join("usr/bin/echo-server")).arg("--version"));
+    assert_eq!(version, format!("echo-server {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_package_of_tricot_keeps_its_settings_from_others() {
+    let files = [
+        "-rw-r----- root/root ./etc/tricot/tricot.env",
+        "-rwxr-xr-x root/root ./usr/bin/tricot",
+        "-rw-r--r-- root/root ./usr/lib/systemd/system/tricot-http.socket",
+        "-rw-r--r-- root/root ./usr/lib/systemd/system/tricot-https.socket",
+        "-rw-r--r-- root/root ./usr/lib/systemd/system/tricot.service",
+        "-rw-r--r-- root/root ./usr/share/bash-completion/completions/tricot",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/README.Debian",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/changelog.Debian.gz",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/copyright",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/examples/tricot.nomad.hcl",
+        "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/tricot.fish",
+        "-rw-r--r-- root/root ./usr/share/man/man8/tricot.8.gz",
+        "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_tricot",
+    ];
+    let units = "tricot.service tricot-http.socket tricot-https.socket";
+
+    let held = holds("tricot", &files, &["/etc/tricot/tricot.env"], units);
+
+    let Some((package, root)) = held else { return };
+    assert_eq!(package.field("Recommends"), "ca-certificates");
+    let readme = fs::read_to_string(root.join("usr/share/doc/tricot/README.Debian")).unwrap();
+    assert!(readme.contains(&format!("systemctl enable --now {units}\n")), "{readme}");
+}
+
+#[test]
+fn scripts_say_how_they_are_used() {
+    for (script, misuse, status) in [
+        ("deb/build", &["what"][..], 2),
+        ("deb/build", &[], 2),
+        ("image-of", &["what", "what:1"], 2),
+        ("image-of", &["tricot"], 2),
+        ("tricot/image", &[], 1),
+        ("../../dockerize", &[], 1),
+    ] {
+        let output = output(Command::new(packaging().join(script)).args(misuse));
+
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{script}: {text}");
+        assert!(text.starts_with("usage: "), "{script}: {text}");
+    }
+    for script in ["deb/build", "image-of"] {
+        assert!(
+            said(Command::new(packaging().join(script)).arg("--help")).starts_with("usage: "),
+            "{script}"
+        );
+    }
 }

@@ -446,6 +446,7 @@ fn scripts_say_how_they_are_used() {
         ("deb/build", &[], 2),
         ("image-of", &["what", "what:1"], 2),
         ("image-of", &["tricot"], 2),
+        ("smoke", &["tricot"], 2),
         ("tricot/image", &[], 1),
         ("../../dockerize", &[], 1),
     ] {
@@ -455,7 +456,7 @@ fn scripts_say_how_they_are_used() {
         assert_eq!(output.status.code(), Some(status), "{script}: {text}");
         assert!(text.starts_with("usage: "), "{script}: {text}");
     }
-    for script in ["deb/build", "image-of"] {
+    for script in ["deb/build", "image-of", "smoke"] {
         assert!(
             said(Command::new(packaging().join(script)).arg("--help")).starts_with("usage: "),
             "{script}"

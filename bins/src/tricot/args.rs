@@ -190,7 +190,7 @@ struct Args {
     #[arg(value_delimiter = ',', value_parser = values::listen, help_heading = "Listening")]
     https_bind_addr: Vec<SocketAddr>,
 
-    /// Where to serve /metrics, /ready, /healthz and /rules [default: nowhere]
+    /// Where to serve admin requests such as /metrics, /ready, /rules and /state.json [default: nowhere]
     #[arg(long, value_name = "IP:PORT", env = "TRICOT_METRICS_BIND_ADDR", value_parser = values::listen)]
     #[arg(help_heading = "Listening", visible_alias = "admin")]
     metrics_bind_addr: Option<SocketAddr>,

@@ -109,7 +109,7 @@ pub fn man(command: Command) -> io::Result<Vec<u8>> {
 }
 
 /// A line of text that troff shows as it is.
-fn escaped(line: &str) -> String {
+pub(crate) fn escaped(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\`");
     // At the beginning of a line it would be a request.
     if line.starts_with('.') { format!("\\&{line}") } else { line }

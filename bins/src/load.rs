@@ -21,6 +21,7 @@ pub use self::report::Warning;
 pub(crate) use self::secret::blotted;
 
 pub mod fields;
+pub mod language;
 mod nearest;
 mod report;
 mod secret;

@@ -9,15 +9,20 @@ use crate::load::Source;
 use crate::load::Warning;
 use crate::load::fields::Item;
 use crate::load::fields::Reader;
+use crate::load::language::Table;
 use crate::load::tree;
 use crate::load::tree::Node;
 use crate::load::tree::Value;
 
 pub use self::model::Config;
 pub use self::model::Generation;
+pub use self::pages::manual;
+pub use self::pages::reference;
 
 mod client;
+mod language;
 pub mod model;
+mod pages;
 mod path;
 mod print;
 mod proxies;
@@ -62,6 +67,16 @@ pub fn parse(text: &str, name: &str) -> Result<(Config, Vec<Warning>), ConfigErr
         None => None,
     };
     reader.finish(config)
+}
+
+/// The schema of both languages, for editors.
+pub fn schema() -> serde_json::Value {
+    crate::load::language::schema("Configuration of linkerd-tcp", &languages())
+}
+
+/// The tables of both languages, for their reference: files with `proxies`, and with `routers`.
+pub fn languages() -> [&'static Table; 2] {
+    [&language::PROXIES, &language::ROUTERS]
 }
 
 /// Tells the generations apart by the key that only one of them has.

@@ -15,6 +15,8 @@ use super::Position;
 use super::Problem;
 use super::Source;
 use super::Warning;
+use super::language::Table;
+use super::language::Takes;
 use super::nearest;
 use super::tree::Key;
 use super::tree::Node;
@@ -160,25 +162,30 @@ impl<'s> Reader<'s> {
         self.warnings.push(Warning::new(place, text));
     }
 
-    /// Opens a mapping with fixed keys and reports every key that is not in `allowed` or comes twice.
+    /// Opens a mapping with the fields of a table and reports every key that is none of them or comes twice.
     ///
-    /// An entry `certs|certPaths` allows two spellings of one field; the first is the one to [`Fields::get`].
-    pub fn fields<'n>(&mut self, item: &Item<'n>, allowed: &[&'static str]) -> Option<Fields<'n>> {
+    /// [`Fields::get`] knows a field by its own name, whichever name it is written under.
+    pub fn fields<'n>(&mut self, item: &Item<'n>, table: &Table) -> Option<Fields<'n>> {
         let Value::Map(entries) = &item.node.value else {
             self.mismatch(item, "a mapping");
             return None;
         };
-        let first_name = |entry: &&'static str| entry.split('|').next().unwrap_or(entry);
         let mut values = BTreeMap::<&'static str, Item<'n>>::new();
         let mut written = BTreeMap::<&'static str, &Key>::new();
         for (key, node) in entries {
             let path = join(&item.path, &key.name);
-            let canonical = allowed.iter().find(|entry| entry.split('|').any(|name| name == key.name));
-            let Some(name) = canonical.map(first_name) else {
-                let names: Vec<&'static str> = allowed.iter().map(first_name).collect();
+            let Some(field) = table.field(&key.name) else {
+                let names: Vec<&'static str> = table.fields().map(|field| field.name).collect();
                 self.at_key(key, &path, unknown(&key.name, &names));
                 continue;
             };
+            let name = field.name;
+            if let Takes::Refused(why) = field.takes
+                && node.value != Value::Null
+            {
+                self.record(node.at, &path, why.to_owned());
+                continue;
+            }
             match written.get(name) {
                 None => {
                     written.insert(name, key);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::buffer_size;
 use super::client::ClientRule;
 use super::client::ClientRules;
+use super::language;
 use super::model::Admin;
 use super::model::Config;
 use super::model::Generation;
@@ -29,8 +30,7 @@ const KIND_TLS: &str = "io.l5d.tls";
 
 /// Reads a whole file of generation A.
 pub(super) fn config(reader: &mut Reader<'_>, root: &Item<'_>) -> Option<Config> {
-    let fields =
-        reader.fields(root, &["admin", "proxies", "bufferSize", "metricsIntervalSecs", "workers"])?;
+    let fields = reader.fields(root, &language::PROXIES)?;
     let mut unique = Unique::default();
     let admin = admin(reader, &mut unique, fields.get("admin"));
     if let Some(item) = fields.get("metricsIntervalSecs")
@@ -62,7 +62,7 @@ fn admin(reader: &mut Reader<'_>, unique: &mut Unique, item: Option<&Item<'_>>) 
         place: None,
     };
     let Some(item) = item else { return Some(admin) };
-    let fields = reader.fields(item, &["addr", "metricsIntervalSecs"])?;
+    let fields = reader.fields(item, &language::PROXIES_ADMIN)?;
     admin.place = Some(reader.place(item));
     if let Some(item) = fields.get("addr") {
         admin.explicit_addr = true;
@@ -82,7 +82,7 @@ fn admin(reader: &mut Reader<'_>, unique: &mut Unique, item: Option<&Item<'_>>) 
 struct Unlabelled(Option<String>, Router);
 
 fn proxy(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) -> Option<Unlabelled> {
-    let fields = reader.fields(item, &["label", "servers", "namerd", "client", "maxWaiters"])?;
+    let fields = reader.fields(item, &language::PROXY)?;
     let label = fields.get("label").and_then(|item| {
         let label = reader.string(item)?;
         unique.label(reader, item, label);
@@ -119,9 +119,7 @@ fn labelled(unique: &Unique, proxies: Vec<Unlabelled>) -> Vec<Router> {
 
 /// Reads `namerd`: the path that all servers of the proxy serve, and where to resolve it.
 fn namerd(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(String, ResolverConfig)> {
-    let allowed =
-        ["addr", "url", "path", "namespace", "intervalSecs", "watch", "requestTimeoutMs", "tls", "mode"];
-    let fields = reader.fields(item, &allowed)?;
+    let fields = reader.fields(item, &language::PROXY_NAMERD)?;
     let path = reader.required(&fields, "path").and_then(|item| server::logical_path(reader, item));
     let base = match (fields.get("addr"), fields.get("url")) {
         (Some(item), None) => reader.parsed(item, Base::parse_authority).map(|base| (item, base)),
@@ -140,7 +138,7 @@ fn namerd(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(String, ResolverC
 }
 
 fn client(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientRule> {
-    let fields = reader.fields(item, &["tls", "loadBalancer"])?;
+    let fields = reader.fields(item, &language::PROXY_CLIENT)?;
     let tls = fields.get("tls").and_then(|item| tls::client(reader, item));
     let load_balancer = routers::load_balancer(reader, &fields);
     Some(ClientRule { tls, load_balancer, ..ClientRule::default() })
@@ -148,27 +146,15 @@ fn client(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientRule> {
 
 /// Reads a server; its destination is the path of the proxy and is put in later.
 fn proxy_server(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) -> Option<Server> {
-    const PLAIN: [&str; 5] = ["kind", "addr", "idleTimeoutMs", "handshakeTimeoutMs", "halfCloseTimeoutMs"];
-    const TLS: [&str; 9] = [
-        "kind",
-        "addr",
-        "alpnProtocols|alpn_protocols",
-        "defaultIdentity|default_identity",
-        "identities",
-        "clientAuth",
-        "idleTimeoutMs",
-        "handshakeTimeoutMs",
-        "halfCloseTimeoutMs",
-    ];
     match reader.kind(item, &[KIND_TCP, KIND_TLS])? {
         KIND_TLS => {
-            let fields = reader.fields(item, &TLS)?;
+            let fields = reader.fields(item, &language::PROXY_TLS)?;
             let tls = tls::server(reader, item, &fields);
             let server = listener(reader, unique, &fields);
             Some(Server { tls: Some(tls?), ..server? })
         }
         _ => {
-            let fields = reader.fields(item, &PLAIN)?;
+            let fields = reader.fields(item, &language::PROXY_TCP)?;
             listener(reader, unique, &fields)
         }
     }

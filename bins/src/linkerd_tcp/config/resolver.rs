@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::language;
 use super::model::Namerd;
 use super::model::ResolveMode;
 use super::model::ResolverConfig;
@@ -170,7 +171,7 @@ pub(super) fn fixed(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Reso
 }
 
 fn endpoint(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<StaticEndpoint> {
-    let fields = reader.fields(item, &["ip", "port", "weight"])?;
+    let fields = reader.fields(item, &language::ENDPOINT)?;
     let ip = reader.required(&fields, "ip").and_then(|item| server::ip_addr(reader, item));
     let port = reader.required(&fields, "port").and_then(|item| {
         let port = reader.integer(item, 1..=u64::from(u16::MAX))?;

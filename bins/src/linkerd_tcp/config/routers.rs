@@ -9,6 +9,7 @@ use super::buffer_size;
 use super::client::ClientRule;
 use super::client::ClientRules;
 use super::client::LoadBalancer;
+use super::language;
 use super::model::Admin;
 use super::model::Config;
 use super::model::Generation;
@@ -39,7 +40,7 @@ const MAX_WAITERS: usize = 1_000_000;
 
 /// Reads a whole file of generation B.
 pub(super) fn config(reader: &mut Reader<'_>, root: &Item<'_>) -> Option<Config> {
-    let fields = reader.fields(root, &["admin", "routers", "bufferSizeBytes", "workers"])?;
+    let fields = reader.fields(root, &language::ROUTERS)?;
     let mut unique = Unique::default();
     let admin = admin(reader, &mut unique, fields.get("admin"));
     let buffer = fields.get("bufferSizeBytes").and_then(|item| buffer_size(reader, item));
@@ -66,7 +67,7 @@ fn admin(reader: &mut Reader<'_>, unique: &mut Unique, item: Option<&Item<'_>>) 
         place: None,
     };
     let Some(item) = item else { return Some(admin) };
-    let fields = reader.fields(item, &["port", "ip", "metricsIntervalSecs", "graceSecs"])?;
+    let fields = reader.fields(item, &language::ROUTERS_ADMIN)?;
     admin.place = Some(reader.place(item));
     let port = fields.get("port").and_then(|item| Some((item, server::port(reader, item)?)));
     let ip = fields.get("ip").and_then(|item| Some((item, server::ip_addr(reader, item)?)));
@@ -92,7 +93,7 @@ fn admin(reader: &mut Reader<'_>, unique: &mut Unique, item: Option<&Item<'_>>) 
 }
 
 fn router(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) -> Option<Router> {
-    let fields = reader.fields(item, &["label", "servers", "interpreter", "client"])?;
+    let fields = reader.fields(item, &language::ROUTER)?;
     let label = reader.required(&fields, "label").and_then(|item| {
         let label = reader.string(item)?;
         unique.label(reader, item, label);
@@ -136,24 +137,10 @@ fn warn_of_idle_rules(reader: &mut Reader<'_>, rules: &[ClientRule], servers: &[
 }
 
 fn router_server(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) -> Option<Server> {
-    let allowed = [
-        "port",
-        "ip",
-        "dstName|dstPath",
-        "tls",
-        "connectTimeoutMs",
-        "connectionLifetimeSecs",
-        "connectionLifetimeJitterSecs",
-        "maxConcurrency",
-        "idleTimeoutMs",
-        "handshakeTimeoutMs",
-        "halfCloseTimeoutMs",
-    ];
-    let fields = reader.fields(item, &allowed)?;
+    let fields = reader.fields(item, &language::SERVER)?;
     let ip = fields.get("ip").map(|item| server::ip_addr(reader, item));
     let tls = fields.get("tls").map(|item| {
-        let names = ["alpnProtocols", "defaultIdentity", "identities", "clientAuth"];
-        let fields = reader.fields(item, &names)?;
+        let fields = reader.fields(item, &language::SERVER_TLS)?;
         tls::server(reader, item, &fields)
     });
     let dst = reader.required(&fields, "dstName").and_then(|item| {
@@ -198,13 +185,11 @@ fn router_server(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) 
 fn interpreter(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ResolverConfig> {
     match reader.kind(item, &[KIND_NAMERD, KIND_STATIC])? {
         KIND_STATIC => {
-            let fields = reader.fields(item, &["kind", "addrs"])?;
+            let fields = reader.fields(item, &language::INTERPRETER_STATIC)?;
             resolver::fixed(reader, &fields)
         }
         _ => {
-            let allowed =
-                ["kind", "baseUrl", "namespace", "periodSecs", "watch", "requestTimeoutMs", "tls", "mode"];
-            let fields = reader.fields(item, &allowed)?;
+            let fields = reader.fields(item, &language::INTERPRETER_NAMERD)?;
             let base = reader.required(&fields, "baseUrl").and_then(|item| {
                 let base = reader.parsed(item, Base::parse_url)?;
                 Some((item, base))
@@ -214,33 +199,24 @@ fn interpreter(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ResolverConfi
     }
 }
 
-const CLIENT: [&str; 6] =
-    ["tls", "connectTimeoutMs", "maxWaiters", "minConnections", "failFast", "loadBalancer"];
-
 /// Reads `client`: one rule for all destinations, or a list of rules with prefixes.
 fn client(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Vec<ClientRule>> {
     match reader.kind(item, &[KIND_GLOBAL, KIND_STATIC])? {
         KIND_STATIC => {
-            let fields = reader.fields(item, &["kind", "configs"])?;
+            let fields = reader.fields(item, &language::CLIENT_STATIC)?;
             let items = reader.required(&fields, "configs").and_then(|item| reader.list(item))?;
             let rules: Vec<_> = items.iter().map(|item| prefixed_rule(reader, item)).collect();
             rules.into_iter().collect()
         }
         _ => {
-            let allowed = [&["kind", "prefix"][..], &CLIENT].concat();
-            let fields = reader.fields(item, &allowed)?;
-            if let Some(item) = fields.get("prefix") {
-                let expected = "expected none, or the kind `io.l5d.static` with `configs`";
-                reader.problem(item, format!("a prefix in settings for all destinations; {expected}"));
-            }
+            let fields = reader.fields(item, &language::CLIENT_GLOBAL)?;
             Some(vec![rule(reader, &fields)])
         }
     }
 }
 
 fn prefixed_rule(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientRule> {
-    let allowed = [&["prefix"][..], &CLIENT].concat();
-    let fields = reader.fields(item, &allowed)?;
+    let fields = reader.fields(item, &language::CLIENT_CONFIG)?;
     let prefix = reader.required(&fields, "prefix").and_then(|item| {
         let prefix = reader.parsed(item, Prefix::parse)?;
         Some((prefix, reader.place(item)))
@@ -255,9 +231,7 @@ fn rule(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ClientRule {
     // A queue of no places would refuse every connection, and in the original 0 did not.
     let max_waiters = fields.get("maxWaiters").and_then(|item| reader.count(item, 0)).map(|n| n.max(1));
     let min_connections = fields.get("minConnections").and_then(|item| reader.count(item, 0));
-    let fail_fast = fields
-        .get("failFast")
-        .and_then(|item| reader.fields(item, &["maxConsecutiveFailures", "failurePenaltySecs"]));
+    let fail_fast = fields.get("failFast").and_then(|item| reader.fields(item, &language::FAIL_FAST));
     let (mut max_failures, mut penalty) = (None, None);
     if let Some(fields) = fail_fast {
         max_failures = fields.get("maxConsecutiveFailures").and_then(|item| reader.count(item, 0));
@@ -279,7 +253,7 @@ fn rule(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ClientRule {
 /// Reads `loadBalancer`, which clients of both generations may have.
 pub(super) fn load_balancer(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<LoadBalancer> {
     let item = fields.get("loadBalancer")?;
-    let fields = reader.fields(item, &["kind"])?;
+    let fields = reader.fields(item, &language::BALANCER)?;
     let kind = reader.required(&fields, "kind")?;
     reader.choice(kind, &[("p2c", LoadBalancer::P2c), ("ewma", LoadBalancer::Ewma)])
 }

@@ -3,6 +3,7 @@ use super::parse;
 
 mod examples;
 mod fields;
+mod language;
 mod misconfigured;
 mod print;
 mod total;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::language;
 use super::model::ClientAuth;
 use super::model::ClientTls;
 use super::model::Identity;
@@ -41,10 +42,7 @@ pub(super) fn server(reader: &mut Reader<'_>, item: &Item<'_>, fields: &Fields<'
 
 /// Reads the `tls` section of a client.
 pub(super) fn client(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientTls> {
-    let fields = reader.fields(
-        item,
-        &["dnsName|name", "trustCerts|trustCertPaths", "clientAuth", "alpnProtocols", "minVersion"],
-    )?;
+    let fields = reader.fields(item, &language::CLIENT_TLS)?;
     let dns_name = reader.required(&fields, "dnsName").and_then(|item| dns_name(reader, item));
     let trust_certs = trust_certs(reader, &fields);
     let client_auth = fields.get("clientAuth").map(|item| identity(reader, item));
@@ -62,7 +60,7 @@ pub(super) fn client(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientT
 
 /// Reads the `tls` section of a resolver.
 pub(super) fn resolver(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ResolverTls> {
-    let fields = reader.fields(item, &["dnsName", "trustCerts", "clientAuth", "minVersion"])?;
+    let fields = reader.fields(item, &language::RESOLVER_TLS)?;
     let dns_name = fields.get("dnsName").and_then(|item| dns_name(reader, item));
     let trust_certs = trust_certs(reader, &fields);
     let client_auth = fields.get("clientAuth").map(|item| identity(reader, item));
@@ -79,7 +77,7 @@ fn missing_or<T>(field: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn identity(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Identity> {
-    let fields = reader.fields(item, &["certs|certPaths", "privateKey|privateKeyPath"])?;
+    let fields = reader.fields(item, &language::IDENTITY)?;
     let certs = reader.required(&fields, "certs").and_then(|item| reader.files(item));
     let private_key = reader.required(&fields, "privateKey").and_then(|item| reader.file(item));
     Some(Identity { certs: certs?, private_key: private_key? })
@@ -107,7 +105,7 @@ fn identities(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Vec<(String, I
 }
 
 fn client_auth(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientAuth> {
-    let fields = reader.fields(item, &["trustCerts", "required"])?;
+    let fields = reader.fields(item, &language::CLIENT_AUTH)?;
     let trust_certs = reader.required(&fields, "trustCerts").and_then(|item| reader.files(item));
     let required = fields.get("required").and_then(|item| reader.boolean(item)).unwrap_or(true);
     Some(ClientAuth { trust_certs: trust_certs?, required })

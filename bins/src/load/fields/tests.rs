@@ -1,6 +1,16 @@
 use super::super::tree;
 use super::scalars::LONGEST;
 use super::*;
+use crate::load::language::Field;
+use crate::load::language::Takes;
+
+const fn field(name: &'static str) -> Field {
+    Field::new(name, Takes::Text("a text"), "")
+}
+
+const A: Table = Table::new("a", "", &[&[field("a")]]);
+const A_AND_B: Table = Table::new("a and b", "", &[&[field("a")], &[field("b")]]);
+const CERTS: Table = Table::new("certs", "", &[&[field("certs").also(&["certPaths"])]]);
 
 /// Walks a text with a decoder and gives what it read, or what is wrong.
 fn walk<T>(text: &str, decode: impl FnOnce(&mut Reader<'_>, &Item<'_>) -> Option<T>) -> Result<T, String> {
@@ -15,7 +25,7 @@ fn walk<T>(text: &str, decode: impl FnOnce(&mut Reader<'_>, &Item<'_>) -> Option
 fn a_field_is_found_under_each_of_its_names() {
     for text in ["certs: 1", "certPaths: 1"] {
         let read = walk(text, |reader, item| {
-            let fields = reader.fields(item, &["certs|certPaths"])?;
+            let fields = reader.fields(item, &CERTS)?;
             assert!(fields.has("certs"));
             reader.integer(fields.get("certs")?, 0..=1)
         });
@@ -26,7 +36,7 @@ fn a_field_is_found_under_each_of_its_names() {
 #[test]
 fn null_is_written_and_absent() {
     let read = walk("a: ~", |reader, item| {
-        let fields = reader.fields(item, &["a", "b"])?;
+        let fields = reader.fields(item, &A_AND_B)?;
         Some((fields.has("a"), fields.get("a").is_some(), fields.has("b")))
     });
     assert_eq!(read, Ok((true, false, false)));
@@ -35,7 +45,7 @@ fn null_is_written_and_absent() {
 #[test]
 fn a_recorded_problem_spoils_the_result() {
     let read = walk("a: x", |reader, item| {
-        let fields = reader.fields(item, &["a"])?;
+        let fields = reader.fields(item, &A)?;
         Some(reader.integer(fields.get("a")?, 0..=1).unwrap_or(7))
     });
     let expected = "f:1:4: a: found the string \"x\"; expected an integer from 0 to 1\n  | a: x\n  |    ^";
@@ -50,7 +60,7 @@ fn a_decoder_that_gives_up_in_silence_is_an_error() {
 
 #[test]
 fn strange_keys_are_quoted_in_paths() {
-    let read = walk("'a b': 1\n'': 2", |reader, item| reader.fields(item, &["a"]).map(drop));
+    let read = walk("'a b': 1\n'': 2", |reader, item| reader.fields(item, &A).map(drop));
     let error = read.unwrap_err();
     assert!(error.starts_with("f:1:1: [\"a b\"]: unknown field `a b`;"), "{error}");
     assert!(error.contains("f:2:1: [\"\"]: unknown field ``;"), "{error}");
@@ -59,7 +69,7 @@ fn strange_keys_are_quoted_in_paths() {
 #[test]
 fn a_long_text_is_shortened() {
     let read = walk(&format!("a: {}", "x".repeat(500)), |reader, item| {
-        let fields = reader.fields(item, &["a"])?;
+        let fields = reader.fields(item, &A)?;
         reader.boolean(fields.get("a")?)
     });
     let shown = format!("found the string \"{}...\"; expected true or false", "x".repeat(60));
@@ -69,7 +79,7 @@ fn a_long_text_is_shortened() {
 #[test]
 fn times_are_cut_to_what_a_clock_can_add() {
     let read = walk("a: 18446744073709551615", |reader, item| {
-        let fields = reader.fields(item, &["a"])?;
+        let fields = reader.fields(item, &A)?;
         Some((reader.secs(fields.get("a")?, 1)?, reader.millis(fields.get("a")?, 1)?))
     });
     assert_eq!(read, Ok((LONGEST, LONGEST)));
@@ -78,7 +88,7 @@ fn times_are_cut_to_what_a_clock_can_add() {
 #[test]
 fn a_file_with_a_zero_byte_in_its_name_is_refused() {
     let read = walk("a: \"b\\0\"", |reader, item| {
-        let fields = reader.fields(item, &["a"])?;
+        let fields = reader.fields(item, &A)?;
         reader.file(fields.get("a")?)
     });
     assert!(read.unwrap_err().contains("contains a zero byte"));

@@ -12,6 +12,11 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use serde_json::Value;
 
+mod misuse;
+
+pub use misuse::AND;
+pub use misuse::matches;
+
 use crate::about;
 use crate::load;
 use crate::log;
@@ -113,7 +118,7 @@ impl Tool {
         if let Some(answered) = about::answer(&command) {
             return Err(answered);
         }
-        let parsed = command.try_get_matches_from_mut(std::env::args_os());
+        let parsed = matches(&mut command, std::env::args_os(), |error, _| error);
         let args = parsed.and_then(|matches| {
             let given = given(&command, &matches);
             Ok((A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?, given))

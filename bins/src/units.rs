@@ -1,6 +1,7 @@
 //! Values as people write and read them.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A length of time: a number and `ms`, `s`, `m` or `h`.
@@ -41,6 +42,17 @@ pub fn grace(text: &str) -> Result<Duration, String> {
 /// Some things with commas between.
 pub fn listed(things: impl IntoIterator<Item: Display>) -> String {
     things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// An address to listen on.
+///
+/// # Errors
+///
+/// What is wanted instead.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "an address and a port are wanted, such as 0.0.0.0:443 or [::]:443".into())
 }
 
 #[cfg(test)]

@@ -87,3 +87,35 @@ fn a_check_does_nothing_else() {
 
     assert!(ended.code == Some(2) && ended.stderr.contains("no subcommand"), "{ended:?}");
 }
+
+/// Usual mistakes, each with what is said about it, to the letter. `UPDATE_GOLDEN=1` writes them anew: read what has changed.
+#[test]
+fn mistakes_are_told_with_what_is_wanted_and_all_in_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = meshlib::test_util::TestCa::new();
+    let (one, other) = (ca.issue(["one"]), ca.issue(["other"]));
+    std::fs::write(dir.path().join("cert.pem"), one.chain_pem()).unwrap();
+    std::fs::write(dir.path().join("other.pem"), other.key_pem()).unwrap();
+    for (name, path) in
+        [("tproxy-poc", env!("CARGO_BIN_EXE_tproxy-poc")), ("tricot", env!("CARGO_BIN_EXE_tricot"))]
+    {
+        let file = format!("{}/tests/data/misuse/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let expected = std::fs::read_to_string(&file).unwrap();
+        let cases: Vec<&str> =
+            expected.split("=== ").skip(1).map(|case| case.lines().next().unwrap()).collect();
+        assert!(cases.len() > 10);
+        let mut found = String::new();
+        for case in cases {
+            let mut command = Command::new(path);
+            command.args(case.split(' ')).arg("--check").current_dir(dir.path()).stdin(Stdio::null());
+            let ended = Running::spawn(&mut command).ended();
+            assert!(ended.code == Some(2) && ended.stdout.is_empty(), "{case}: {ended:?}");
+            found.push_str(&format!("=== {case}\n{}", ended.stderr));
+        }
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&file).unwrap();
+        assert!(found == expected, "{name} says otherwise than {file}:\n{found}");
+    }
+}

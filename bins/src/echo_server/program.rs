@@ -28,6 +28,7 @@ use crate::log::LogOutput;
 use crate::signals;
 use crate::signals::Signals;
 use crate::units::listed;
+use crate::units::listen;
 use crate::workers::Job;
 use crate::workers::Workers;
 
@@ -46,7 +47,7 @@ const GRACE: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 pub struct Args {
     /// Where to listen; may be repeated. `[::]:3000` takes IPv4 as well
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:3000")]
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:3000", value_parser = listen)]
     pub addr: Vec<SocketAddr>,
 
     /// Connections at a time, at all addresses together; those beyond wait

@@ -32,6 +32,7 @@ use crate::signals::Order;
 use crate::signals::Signals;
 use crate::sockets::Passed;
 use crate::units::grace;
+use crate::units::listen;
 
 /// The original had the same status for misuse as for everything else.
 const TOOL: Tool = Tool::new("linkerd-tcp").with_misused(1);
@@ -67,7 +68,7 @@ pub struct Args {
 
     /// Where to serve admin requests, to whoever reaches it [default: `admin` of the file, else 0.0.0.0:9989 with `proxies` and
     /// 127.0.0.1:9989 with `routers`]
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen)]
     pub admin: Option<SocketAddr>,
 
     /// How long streams may go on when the program is told to end [default: `admin.graceSecs` of the file, else 10s]

@@ -13,6 +13,7 @@ use super::upstream::Target;
 use crate::log::LogFormat;
 use crate::units::duration;
 use crate::units::grace;
+use crate::units::listen;
 
 /// A transparent proxy that keeps the client's address.
 ///
@@ -63,7 +64,7 @@ pub(super) struct Args {
     pub(super) send_proxy_protocol: Option<HeaderArg>,
 
     /// Serve admin requests such as /metrics, /ready and /state.json at this address [default: off]
-    #[arg(long, value_name = "IP:PORT", visible_alias = "admin")]
+    #[arg(long, value_name = "IP:PORT", visible_alias = "admin", value_parser = listen)]
     pub(super) metrics: Option<SocketAddr>,
 
     /// Threads that serve connections [default: one per processor]
@@ -88,7 +89,7 @@ pub(super) struct Args {
 pub(super) struct InterceptArgs {
     /// Where to listen; may be repeated, once for each family. `[::]:5000` takes IPv4 as well; rules are set for the
     /// families that are listened on
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5000", global = true)]
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5000", global = true, value_parser = listen)]
     pub(super) addr: Vec<SocketAddr>,
 
     /// How connections come here: their destination is rewritten (nat), or their packets are handed over as they are

@@ -15,6 +15,7 @@ use super::args::ReplyArg;
 use super::args::ToolArg;
 use super::args::TopologyArg;
 use super::upstream::Target;
+use crate::cli;
 use crate::cli::Failure;
 
 /// What is intercepted and how.
@@ -27,11 +28,14 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(args: &InterceptArgs) -> Result<Self, Failure> {
-        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+        let mut problems: Vec<&str> = Vec::new();
         let intercept = match args.mode {
             Some(ModeArg::Nat) => Intercept::Redirect,
             Some(ModeArg::Tproxy) => Intercept::Tproxy,
-            None => return usage("--mode is missing: nat or tproxy"),
+            None => {
+                problems.push("--mode is missing: nat or tproxy");
+                Intercept::Tproxy
+            }
         };
         let topology = match args.topology {
             TopologyArg::Pod => Topology::Pod,
@@ -48,12 +52,11 @@ impl Plan {
             _ => Target::loopback(3000),
         });
         if topology == Topology::Gateway && intercept == Intercept::Redirect {
-            return usage("--topology gateway works with --mode tproxy only");
+            problems.push("--topology gateway works with --mode tproxy only");
         }
         if topology == Topology::Pod && reply == Reply::SourceRule && !server.is_loopback() {
-            return usage(
-                "--reply source-rule knows answers by their loopback address: --server must be at one",
-            );
+            problems
+                .push("--reply source-rule knows answers by their loopback address: --server must be at one");
         }
         let mut rules = Rules::new(intercept)
             .with_topology(topology)
@@ -68,20 +71,24 @@ impl Plan {
         addrs.sort_by_key(|addr| !addr.is_ipv4());
         for addr in &addrs {
             if addr.port() == 0 {
-                return usage("--addr needs a port: the rules lead to it");
+                problems.push("--addr needs a port: the rules lead to it");
             }
             if intercept == Intercept::Redirect && addr.ip().is_loopback() {
-                return usage(
+                problems.push(
                     "--mode nat cannot lead to a loopback address: use another --addr, or --mode tproxy",
                 );
             }
             let known = if addr.is_ipv4() { rules.v4 } else { rules.v6 };
             if known.is_some_and(|known| known.port() != addr.port()) {
-                return usage("--addr is given twice for one family: the rules can lead to one port only");
+                problems.push("--addr is given twice for one family: the rules can lead to one port only");
             }
             if known.is_none() {
                 rules = rules.with_listener(*addr);
             }
+        }
+        problems.dedup();
+        if !problems.is_empty() {
+            return Err(Failure::Usage(problems.join(cli::AND)));
         }
         Ok(Self { addrs, rules, server })
     }

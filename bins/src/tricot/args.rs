@@ -31,6 +31,7 @@ use meshlib::http::MediaTypes;
 
 use crate::log::LogFormat;
 use crate::units::grace;
+use crate::units::listen;
 
 mod address;
 mod clash;
@@ -182,16 +183,16 @@ struct Args {
     /// Where to listen for HTTP, which answers challenges and redirects to HTTPS; commas between several. `[::]:80` takes
     /// IPv4, too
     #[arg(long, value_name = "IP:PORT", env = "TRICOT_HTTP_BIND_ADDR", default_value = "0.0.0.0:80")]
-    #[arg(value_delimiter = ',', value_parser = values::listen, help_heading = "Listening")]
+    #[arg(value_delimiter = ',', value_parser = listen, help_heading = "Listening")]
     http_bind_addr: Vec<SocketAddr>,
 
     /// Where to listen for HTTPS; commas between several
     #[arg(long, value_name = "IP:PORT", env = "TRICOT_HTTPS_BIND_ADDR", default_value = "0.0.0.0:443")]
-    #[arg(value_delimiter = ',', value_parser = values::listen, help_heading = "Listening")]
+    #[arg(value_delimiter = ',', value_parser = listen, help_heading = "Listening")]
     https_bind_addr: Vec<SocketAddr>,
 
     /// Where to serve admin requests such as /metrics, /ready, /rules and /state.json [default: nowhere]
-    #[arg(long, value_name = "IP:PORT", env = "TRICOT_METRICS_BIND_ADDR", value_parser = values::listen)]
+    #[arg(long, value_name = "IP:PORT", env = "TRICOT_METRICS_BIND_ADDR", value_parser = listen)]
     #[arg(help_heading = "Listening", visible_alias = "admin")]
     metrics_bind_addr: Option<SocketAddr>,
 

@@ -258,17 +258,20 @@ impl Parts {
 ///
 /// # Errors
 ///
-/// What would keep it from starting.
-pub(super) fn check(settings: &Settings) -> Result<(), String> {
-    consul(settings)?;
-    settings.acme.ca_cert.as_deref().map(trust).transpose()?;
+/// All that would keep it from starting.
+pub(super) fn check(settings: &Settings) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    problems.extend(consul(settings).err());
+    problems.extend(settings.acme.ca_cert.as_deref().and_then(|path| trust(path).err()));
     if let Some(dir) = &settings.acme.cache_dir {
-        files::could_make(dir).map_err(|why| format!("TRICOT_CERT_CACHE_DIR is {}: {why}", dir.display()))?;
+        let made = files::could_make(dir);
+        problems.extend(made.err().map(|why| format!("TRICOT_CERT_CACHE_DIR is {}: {why}", dir.display())));
     }
     if let Some(file) = &settings.config_dump {
-        files::could_write(file).map_err(|why| format!("TRICOT_CONFIG_DUMP is {}: {why}", file.display()))?;
+        let written = files::could_write(file);
+        problems.extend(written.err().map(|why| format!("TRICOT_CONFIG_DUMP is {}: {why}", file.display())));
     }
-    Ok(())
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn consul(settings: &Settings) -> Result<Consul, String> {

@@ -46,7 +46,10 @@ fn run_or_check(settings: Settings, options: &LogOptions) -> Result<(), Failure>
         return Ok(());
     }
     if settings.check {
-        check(&settings).map_err(|error| Failure::Config(format!("tricot: {error}")))?;
+        check(&settings).map_err(|problems| {
+            let lines = problems.iter().map(|problem| format!("tricot: {problem}"));
+            Failure::Config(lines.collect::<Vec<_>>().join("\n"))
+        })?;
         // They were printed when logging was started.
         if !log::problems(options).is_empty() {
             return Err(Failure::Config("tricot: RUST_LOG is not understood".into()));

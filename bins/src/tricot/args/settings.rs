@@ -219,12 +219,12 @@ impl Settings {
         variable: impl Fn(&OsStr) -> Option<OsString>,
     ) -> Result<Self, clap::Error> {
         let mut command = without_empty(command, |name| variable(name).is_some_and(|value| value.is_empty()));
-        let parsed = command.try_get_matches_from_mut(args);
+        let parsed = cli::matches(&mut command, args, with_variable);
         let args = parsed.and_then(|matches| {
             let given = cli::given(&command, &matches);
             Ok((Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?, given))
         });
-        let (args, given) = args.map_err(|error| with_variable(error, &command))?;
+        let (args, given) = args?;
         let settings =
             Self::new(args, variable).map_err(|text| command.error(ErrorKind::ValueValidation, text))?;
         Ok(Self { given, ..settings })
@@ -232,8 +232,9 @@ impl Settings {
 
     fn new(args: Args, variable: impl Fn(&OsStr) -> Option<OsString>) -> Result<Self, String> {
         let mut warnings = Vec::new();
-        let consul = consul(&args, variable, &mut warnings)?;
-        let acme = acme(&args)?;
+        let mut problems = Vec::new();
+        let consul = consul(&args, variable, &mut warnings).map_err(|problem| problems.push(problem));
+        let acme = acme(&args).map_err(|mut found| problems.append(&mut found));
         if !args.consul_kv_prefix.ends_with('/') {
             warnings.push(format!(
                 "TRICOT_CONSUL_KV_PREFIX is {:?} and does not end in /: keys begin like {:?}",
@@ -249,7 +250,11 @@ impl Settings {
             trusted_proxies: IpNet::aggregate(&args.trusted_proxies),
             proxy_protocol: IpNet::aggregate(&args.proxy_protocol),
         };
-        clash::check(&listen)?;
+        problems.extend(clash::check(&listen).err());
+        let (Ok(consul), Ok(acme)) = (consul, acme) else { return Err(problems.join(cli::AND)) };
+        if !problems.is_empty() {
+            return Err(problems.join(cli::AND));
+        }
         Ok(Self {
             consul,
             acme,
@@ -321,35 +326,43 @@ fn consul(
     })
 }
 
-fn acme(args: &Args) -> Result<AcmeSettings, String> {
-    let email = match &args.letsencrypt_email {
-        Some(email) => email.0.clone(),
-        None => {
-            return Err("TRICOT_LETSENCRYPT_EMAIL (--letsencrypt-email) is not set; \
-                        the certificate authority wants an address for mail, such as admin@example.com"
-                .into());
-        }
-    };
-    if email.is_none() && args.acme_directory.is_none() {
-        return Err("TRICOT_LETSENCRYPT_EMAIL (--letsencrypt-email) is empty; \
-                    that is possible only with TRICOT_ACME_DIRECTORY (--acme-directory)"
-            .into());
+/// All that is wrong otherwise.
+fn acme(args: &Args) -> Result<AcmeSettings, Vec<String>> {
+    let mut problems: Vec<String> = Vec::new();
+    let email = args.letsencrypt_email.as_ref();
+    match (email.map(|email| &email.0), &args.acme_directory) {
+        (None, _) => problems.push(
+            "TRICOT_LETSENCRYPT_EMAIL (--letsencrypt-email) is not set; \
+             the certificate authority wants an address for mail, such as admin@example.com"
+                .into(),
+        ),
+        (Some(None), None) => problems.push(
+            "TRICOT_LETSENCRYPT_EMAIL (--letsencrypt-email) is empty; \
+             that is possible only with TRICOT_ACME_DIRECTORY (--acme-directory)"
+                .into(),
+        ),
+        _ => {}
     }
-    let external_account = match (&args.acme_eab_kid, &args.acme_eab_hmac_key) {
-        (None, None) => None,
-        (Some(kid), Some(key)) => {
-            let Some(key) = base64url(key.expose()) else {
-                return Err("TRICOT_ACME_EAB_HMAC_KEY is not in base64url".into());
-            };
-            Some(ExternalAccount { kid: kid.as_str().into(), hmac_key: Secret::new(key) })
-        }
+    let mut external_account = None;
+    match (&args.acme_eab_kid, &args.acme_eab_hmac_key) {
+        (None, None) => {}
+        (Some(kid), Some(key)) => match base64url(key.expose()) {
+            Some(key) => {
+                external_account =
+                    Some(ExternalAccount { kid: kid.as_str().into(), hmac_key: Secret::new(key) });
+            }
+            None => problems.push("TRICOT_ACME_EAB_HMAC_KEY is not in base64url".into()),
+        },
         (Some(_), None) => {
-            return Err("TRICOT_ACME_EAB_KID is set, and TRICOT_ACME_EAB_HMAC_KEY is not".into());
+            problems.push("TRICOT_ACME_EAB_KID is set, and TRICOT_ACME_EAB_HMAC_KEY is not".into());
         }
         (None, Some(_)) => {
-            return Err("TRICOT_ACME_EAB_HMAC_KEY is set, and TRICOT_ACME_EAB_KID is not".into());
+            problems.push("TRICOT_ACME_EAB_HMAC_KEY is set, and TRICOT_ACME_EAB_KID is not".into());
         }
-    };
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let mut challenges = Vec::new();
     for challenge in &args.acme_challenges {
         if !challenges.contains(challenge) {
@@ -357,7 +370,7 @@ fn acme(args: &Args) -> Result<AcmeSettings, String> {
         }
     }
     Ok(AcmeSettings {
-        email,
+        email: email.and_then(|email| email.0.clone()),
         directory: args.acme_directory.clone().unwrap_or(AcmeDirectory::Production),
         ca_cert: args.acme_ca_cert.clone(),
         external_account,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,13 +153,6 @@ fn url(text: &str, schemes: &[&str]) -> Option<Uri> {
     let url: Uri = text.parse().ok()?;
     let is_known = url.scheme_str().is_some_and(|scheme| schemes.contains(&scheme));
     (is_known && url.host().is_some_and(|host| !host.is_empty())).then_some(url)
-}
-
-/// An address to listen on.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| "an address and a port are wanted, such as 0.0.0.0:443 or [::]:443".into())
 }
 
 /// A network, or one address.

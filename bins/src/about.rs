@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 /// The section of the manual for programs that serve.
-const DAEMONS: &str = "8";
+pub(crate) const DAEMONS: &str = "8";
 
 /// Adds the arguments that ask for it.
 pub fn with_about(command: Command) -> Command {
@@ -52,6 +52,11 @@ pub fn with_about(command: Command) -> Command {
 
 /// Prints what was asked for, if that is all that was. The command is the one that [`with_about`] has made.
 pub fn answer(command: &Command) -> Option<ExitCode> {
+    answer_in(command, DAEMONS)
+}
+
+/// As [`answer`], for a program that is in another section of the manual.
+pub fn answer_in(command: &Command, section: &str) -> Option<ExitCode> {
     let as_given = command.clone();
     // Variables do not speak against it: they are set for the program, not for this question.
     let mut command = command.clone().mut_args(|arg| arg.required(false).env(None::<&str>));
@@ -62,7 +67,7 @@ pub fn answer(command: &Command) -> Option<ExitCode> {
     if let Some(shell) = matches.get_one::<Shell>("completions") {
         clap_complete::generate(*shell, &mut command, name, &mut text);
     } else if matches.get_flag("man") {
-        text = man(as_given).ok()?;
+        text = man(as_given, section).ok()?;
     } else {
         return None;
     }
@@ -76,7 +81,7 @@ pub fn answer(command: &Command) -> Option<ExitCode> {
 /// # Errors
 ///
 /// None: memory is written to.
-pub fn man(command: Command) -> io::Result<Vec<u8>> {
+pub fn man(command: Command, section: &str) -> io::Result<Vec<u8>> {
     let behind = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let has_subcommands = command.has_subcommands();
     // They are not in the page otherwise.
@@ -87,7 +92,7 @@ pub fn man(command: Command) -> io::Result<Vec<u8>> {
         }
         _ => arg,
     });
-    let man = Man::new(command).section(DAEMONS).manual("meshlib");
+    let man = Man::new(command).section(section).manual("meshlib");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;

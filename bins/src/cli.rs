@@ -29,6 +29,8 @@ pub struct Tool {
     pub name: &'static str,
     /// The status for misuse, and for a configuration that is no good. For what goes wrong later it is 1.
     pub misused: u8,
+    /// The section of the manual that it is in.
+    pub section: &'static str,
 }
 
 /// The status for what goes wrong when a program runs.
@@ -96,9 +98,16 @@ impl Failure {
 }
 
 impl Tool {
-    /// A program of this name, with 2 as the status for misuse.
+    /// A program of this name that serves, with 2 as the status for misuse.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, misused: 2 }
+        Self { name, misused: 2, section: about::DAEMONS }
+    }
+
+    /// Sets the section of the manual: 1 for a program that people run by hand.
+    #[must_use]
+    pub const fn with_section(mut self, section: &'static str) -> Self {
+        self.section = section;
+        self
     }
 
     /// Sets the status for misuse.
@@ -115,7 +124,7 @@ impl Tool {
     /// The status to end with; what there was to say has been printed then. Help and the like end with 0.
     pub fn parse<A: Parser>(&self) -> Result<(A, Value), ExitCode> {
         let mut command = about::with_about(A::command());
-        if let Some(answered) = about::answer(&command) {
+        if let Some(answered) = about::answer_in(&command, self.section) {
             return Err(answered);
         }
         let parsed = matches(&mut command, std::env::args_os(), |error, _| error);

@@ -127,6 +127,7 @@ fn built_from() -> String {
         ("tproxy-poc", cfg!(feature = "tproxy-poc")),
         ("echo-server", cfg!(feature = "echo-server")),
         ("tricot", cfg!(feature = "tricot")),
+        ("meshctl", cfg!(feature = "meshctl")),
     ];
     let features: Vec<_> = features.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     format!(

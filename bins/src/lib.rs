@@ -24,6 +24,8 @@ pub mod workers;
 pub mod echo_server;
 #[cfg(feature = "linkerd-tcp")]
 pub mod linkerd_tcp;
+#[cfg(feature = "meshctl")]
+pub mod meshctl;
 #[cfg(feature = "tproxy-poc")]
 pub mod tproxy_poc;
 #[cfg(feature = "tricot")]

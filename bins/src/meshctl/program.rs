@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use clap::Parser;
+use clap::Subcommand;
+use http::Method;
+use http::StatusCode;
+
+use super::address::AdminAddr;
+use super::ask::Answer;
+use super::ask::Client;
+use crate::cli;
+use crate::cli::Failure;
+use crate::cli::Tool;
+use crate::control;
+use crate::units::grace;
+
+const TOOL: Tool = Tool::new("meshctl").with_section("1");
+
+/// Looks at a running linkerd-tcp, tproxy-poc or tricot through its admin address.
+///
+/// Says whether the program is ready, and changes what it logs.
+#[derive(Debug, Parser)]
+#[command(name = "meshctl", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+struct Args {
+    /// Where the program serves admin requests: IP:PORT, HOST:PORT or http://HOST:PORT
+    #[arg(long, global = true, value_name = "ADDR", env = "MESHCTL_ADMIN", default_value = "127.0.0.1:9989")]
+    admin: AdminAddr,
+
+    /// How long the program may take for an answer, such as 2, 2s or 500ms
+    #[arg(long, global = true, value_name = "TIME", default_value = "2s", value_parser = some_time)]
+    timeout: Duration,
+
+    /// What to do.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether the program wants traffic: print `ready` and exit 0, or print why not and exit 1
+    #[command(after_help = READY_HELP)]
+    Ready,
+    /// Show what the program logs, or change it until it ends
+    #[command(after_help = LOG_LEVEL_HELP)]
+    LogLevel {
+        /// What to log from now on, as in RUST_LOG: target=level, target or level, with commas between
+        filter: Option<String>,
+    },
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  all is well
+  1  no answer, not ready, or refused by the program
+  2  misused
+
+Environment:
+  MESHCTL_ADMIN  where the program serves admin requests, if --admin does not say so
+  NO_COLOR       if set, nothing has colour
+
+Examples:
+  meshctl ready                                 whether 127.0.0.1:9989 is
+  meshctl --admin 10.0.0.7:9989 ready           whether another one is
+  meshctl ready --timeout 1s                    for probes, no shell needed
+  meshctl log-level linkerd_tcp=debug           until the program ends";
+
+const READY_HELP: &str = "\
+Examples:
+  meshctl ready
+  meshctl ready --timeout 500ms && echo go
+  HEALTHCHECK CMD [\"/meshctl\", \"ready\"]          in a container without a shell
+  readinessProbe: {exec: {command: [/meshctl, ready]}}";
+
+const LOG_LEVEL_HELP: &str = "\
+Examples:
+  meshctl log-level
+  meshctl log-level info
+  meshctl log-level linkerd_tcp=debug,process=info";
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let args: Args = match TOOL.parse() {
+        Ok((args, _)) => args,
+        Err(status) => return status,
+    };
+    TOOL.ended(Args::command(), control::run(run(args)))
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let client = Client::new(args.admin, args.timeout);
+    match args.command {
+        None => Err(Failure::Usage("a command is wanted, such as `meshctl ready`".into())),
+        Some(Command::Ready) => ready(&client).await,
+        Some(Command::LogLevel { filter }) => log_level(&client, filter.as_deref()).await,
+    }
+}
+
+async fn ready(client: &Client) -> Result<(), Failure> {
+    let page = "/ready";
+    let answer = client.ask(Method::GET, page, "").await.map_err(Failure::runtime)?;
+    match answer.status {
+        StatusCode::OK => {
+            cli::print("ready");
+            Ok(())
+        }
+        StatusCode::SERVICE_UNAVAILABLE if !answer.lines().is_empty() => {
+            let each = format!("\n{}: not ready: ", TOOL.name);
+            Err(Failure::Runtime(format!("not ready: {}", answer.lines().join(&each))))
+        }
+        _ => Err(Failure::runtime(client.refused(page, &answer))),
+    }
+}
+
+async fn log_level(client: &Client, filter: Option<&str>) -> Result<(), Failure> {
+    let page = "/log-level";
+    let asked = match filter {
+        None => client.ask(Method::GET, page, "").await,
+        Some(filter) => {
+            let encoded: String = form_urlencoded::byte_serialize(filter.as_bytes()).collect();
+            client.ask(Method::PUT, page, &format!("?filter={encoded}")).await
+        }
+    };
+    let answer: Answer = asked.map_err(Failure::runtime)?;
+    if !answer.status.is_success() {
+        return Err(Failure::runtime(client.refused(page, &answer)));
+    }
+    print(&answer.lines());
+    Ok(())
+}
+
+fn print(lines: &[String]) {
+    cli::print(&lines.join("\n"));
+}
+
+/// A length of time in which something can happen.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match grace(text)? {
+        time if time < SHORTEST => Err(format!("{SHORTEST:?} is the least")),
+        time => Ok(time),
+    }
+}
+
+const SHORTEST: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_is_long_enough_for_something_to_happen() {
+        assert_eq!(some_time("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(some_time("500ms"), Ok(Duration::from_millis(500)));
+        for text in ["0", "99ms", "-1", "soon"] {
+            assert!(some_time(text).is_err(), "{text}");
+        }
+    }
+}

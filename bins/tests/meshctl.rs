@@ -1,0 +1,18 @@
+//! The built `meshctl`, from outside: against an admin server in the test's own process.
+
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+#[path = "meshctl/about.rs"]
+mod about;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "meshctl/log_level.rs"]
+mod log_level;
+#[path = "meshctl/program.rs"]
+mod program;
+#[path = "meshctl/ready.rs"]
+mod ready;

@@ -4,11 +4,18 @@
 //! |---|---|
 //! | `program` | the command line |
 //! | `address`, `ask` | where the program is, and asking it |
-//! | `clean` | keeps what a program says from being commands for the terminal |
+//! | `clean`, `pretty` | keeps what a program says from being commands for the terminal |
+//! | `figures`, `row`, `table` | numbers, endpoints and columns as people read them |
+//! | `stat` | the table |
 
 mod address;
 mod ask;
 mod clean;
+mod figures;
+mod pretty;
 mod program;
+mod row;
+mod stat;
+mod table;
 
 pub use program::main;

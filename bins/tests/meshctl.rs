@@ -7,6 +7,8 @@ mod about;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/child.rs"]
 mod child;
+#[path = "meshctl/hostile.rs"]
+mod hostile;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/lines.rs"]
 mod lines;
@@ -16,3 +18,5 @@ mod log_level;
 mod program;
 #[path = "meshctl/ready.rs"]
 mod ready;
+#[path = "meshctl/stat.rs"]
+mod stat;

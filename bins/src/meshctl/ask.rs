@@ -17,6 +17,7 @@ use meshlib::http::Body;
 use meshlib::http::ClientLayer;
 use meshlib::http::HttpClient;
 use meshlib::http::HttpError;
+use serde::de::DeserializeOwned;
 use tokio::net;
 use tokio::time;
 use tower::Layer;
@@ -63,6 +64,9 @@ pub(super) enum AskError {
     /// It has no such page, or says that something is wrong.
     #[error("{admin} answers {} to {path}{said}", status.as_u16())]
     Status { admin: AdminAddr, path: &'static str, status: StatusCode, said: String },
+    /// The page is something else than it should be.
+    #[error("{admin} has something else at {path} than was expected: {problem}")]
+    Foreign { admin: AdminAddr, path: &'static str, problem: String },
 }
 
 impl Answer {
@@ -94,6 +98,29 @@ impl Client {
         answer.unwrap_or_else(|_| Err(AskError::Late { admin: self.admin.clone(), within: self.within }))
     }
 
+    /// The text of a page.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such page, or no answer.
+    pub(super) async fn text(&self, path: &'static str) -> Result<String, AskError> {
+        let answer = self.ask(Method::GET, path, "").await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.refused(path, &answer));
+        }
+        String::from_utf8(answer.body.into()).map_err(|error| self.foreign(path, &error))
+    }
+
+    /// What a page says, with strings that are harmless to terminals.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such page, it says something else, or there is no answer.
+    pub(super) async fn json<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, AskError> {
+        let text = self.text(path).await?;
+        serde_json::from_str(&clean::json(&text)).map_err(|error| self.foreign(path, &error))
+    }
+
     /// The error for an answer that is not what was asked for.
     pub(super) fn refused(&self, path: &'static str, answer: &Answer) -> AskError {
         let status = answer.status;
@@ -106,6 +133,12 @@ impl Client {
             said => format!(": {said}"),
         };
         AskError::Status { admin: self.admin.clone(), path, status, said }
+    }
+
+    /// The error for an answer that cannot be understood.
+    pub(super) fn foreign(&self, path: &'static str, problem: &dyn std::error::Error) -> AskError {
+        let problem = clean::line(&problem.to_string());
+        AskError::Foreign { admin: self.admin.clone(), path, problem }
     }
 
     async fn ask_for_ever(

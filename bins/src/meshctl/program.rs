@@ -6,23 +6,29 @@ use std::time::Duration;
 use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
+use clap::ValueEnum;
 use http::Method;
 use http::StatusCode;
 
 use super::address::AdminAddr;
 use super::ask::Answer;
+use super::ask::AskError;
 use super::ask::Client;
+use super::pretty;
+use super::stat;
+use super::stat::Detail;
 use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
+use crate::state::State;
 use crate::units::grace;
 
 const TOOL: Tool = Tool::new("meshctl").with_section("1");
 
 /// Looks at a running linkerd-tcp, tproxy-poc or tricot through its admin address.
 ///
-/// Says whether the program is ready, and changes what it logs.
+/// Shows what goes through the program and how its endpoints do, says whether it is ready, and changes what it logs.
 #[derive(Debug, Parser)]
 #[command(name = "meshctl", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 struct Args {
@@ -41,6 +47,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what goes through the program, and its endpoints
+    #[command(after_help = STAT_HELP)]
+    Stat(StatArgs),
     /// Say whether the program wants traffic: print `ready` and exit 0, or print why not and exit 1
     #[command(after_help = READY_HELP)]
     Ready,
@@ -50,6 +59,24 @@ enum Command {
         /// What to log from now on, as in RUST_LOG: target=level, target or level, with commas between
         filter: Option<String>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct StatArgs {
+    /// What to print
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A line about the program, and one for each endpoint.
+    #[default]
+    Table,
+    /// More columns, and the certificates.
+    Wide,
+    /// The document that the program gives.
+    Json,
 }
 
 const AFTER_HELP: &str = "\
@@ -63,10 +90,25 @@ Environment:
   NO_COLOR       if set, nothing has colour
 
 Examples:
-  meshctl ready                                 whether 127.0.0.1:9989 is
-  meshctl --admin 10.0.0.7:9989 ready           whether another one is
+  meshctl stat                                  what 127.0.0.1:9989 does
+  meshctl --admin 10.0.0.7:9989 stat -o wide    more of another one
+  meshctl stat -o json | jq .traffic            for scripts
   meshctl ready --timeout 1s                    for probes, no shell needed
   meshctl log-level linkerd_tcp=debug           until the program ends";
+
+const STAT_HELP: &str = "\
+Columns:
+  STATE    ready, cooling_down, ejected or unused, and for how long; without endpoints
+           what discovery has said: pending, neg or bound
+  RPS      how often it was picked per second, in the last 5 s
+  LATENCY  the answer time as the balancer sees it
+  -        is not known
+
+Examples:
+  meshctl stat
+  meshctl stat -o wide
+  meshctl stat -o json | jq '.destinations[].endpoints[].addr'
+  meshctl stat | awk '$4 !~ /^ready/'";
 
 const READY_HELP: &str = "\
 Examples:
@@ -93,10 +135,29 @@ pub fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(args.admin, args.timeout);
     match args.command {
-        None => Err(Failure::Usage("a command is wanted, such as `meshctl ready`".into())),
+        None => Err(Failure::Usage("a command is wanted, such as `meshctl stat`".into())),
+        Some(Command::Stat(StatArgs { output })) => {
+            print(&look(&client, output).await.map_err(Failure::runtime)?);
+            Ok(())
+        }
         Some(Command::Ready) => ready(&client).await,
         Some(Command::LogLevel { filter }) => log_level(&client, filter.as_deref()).await,
     }
+}
+
+async fn look(client: &Client, form: Form) -> Result<Vec<String>, AskError> {
+    let page = "/state.json";
+    let detail = match form {
+        Form::Table => Detail::Usual,
+        Form::Wide => Detail::Wide,
+        Form::Json => {
+            let text = client.text(page).await?;
+            let pretty = pretty::pretty(&text).map_err(|error| client.foreign(page, &error))?;
+            return Ok(pretty.lines().map(str::to_owned).collect());
+        }
+    };
+    let state: State = client.json(page).await?;
+    Ok(stat::lines(&state, detail))
 }
 
 async fn ready(client: &Client) -> Result<(), Failure> {

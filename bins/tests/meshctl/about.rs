@@ -27,10 +27,12 @@ fn the_version_is_one_line_and_with_verbose_it_is_all_that_a_report_needs() {
 fn help_teaches_by_examples() {
     let help = printed(&["--help"]);
 
-    for part in ["MESHCTL_ADMIN", "127.0.0.1:9989", "Exit status", "meshctl ready", "NO_COLOR"] {
+    for part in
+        ["MESHCTL_ADMIN", "127.0.0.1:9989", "Exit status", "meshctl stat", "meshctl ready", "NO_COLOR"]
+    {
         assert!(help.contains(part), "{part}: {help}");
     }
-    for command in ["ready", "log-level"] {
+    for command in ["stat", "ready", "log-level"] {
         let help = printed(&[command, "--help"]);
         assert!(help.contains(&format!("Examples:\n  meshctl {command}")), "{help}");
         assert!(help.lines().all(|line| line.len() <= 100), "{help}");
@@ -41,7 +43,7 @@ fn help_teaches_by_examples() {
 fn completions_know_commands_and_options() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&["--completions", shell]);
-        for word in ["ready", "log-level", "admin", "timeout"] {
+        for word in ["stat", "ready", "log-level", "admin", "timeout", "output"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }

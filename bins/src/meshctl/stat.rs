@@ -1,0 +1,94 @@
+//! A program in text.
+
+use super::figures;
+use super::row;
+use super::row::Row;
+use super::table::Align;
+use super::table::Table;
+use crate::state::Certificate;
+use crate::state::State;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// What fits on most screens.
+    Usual,
+    /// More columns, and the certificates.
+    Wide,
+}
+
+/// What is known about a program, line by line.
+pub(super) fn lines(state: &State, detail: Detail) -> Vec<String> {
+    let mut lines = head(state);
+    lines.push(String::new());
+    let wide = match detail {
+        Detail::Usual => &[][..],
+        Detail::Wide => &row::WIDE,
+    };
+    let mut table = Table::new(row::COLUMNS.iter().chain(wide).copied());
+    for row in Row::all(state) {
+        let more = row.wide_cells().into_iter().take(wide.len());
+        table.push(row.cells().into_iter().chain(more));
+    }
+    match state.destinations.len() {
+        0 => lines.push("no destinations".into()),
+        _ => lines.extend(table.lines()),
+    }
+    if state.left_off > 0 {
+        lines.push(format!("... and {} more endpoints", state.left_off));
+    }
+    if detail == Detail::Wide && !state.certificates.is_empty() {
+        lines.push(String::new());
+        lines.extend(certificates(state));
+    }
+    lines
+}
+
+/// How the program as a whole does, in a line, and a line for each thing that is wrong with it.
+pub(super) fn head(state: &State) -> Vec<String> {
+    let State { tool, version, traffic, .. } = state;
+    let recent = &traffic.recent;
+    let unit = if traffic.unit.is_empty() { "requests" } else { &*traffic.unit };
+    let first = [
+        format!("{tool} {version}"),
+        format!("up {}", figures::time(state.uptime_ms)),
+        if state.unready.is_empty() { "ready".into() } else { "NOT READY".into() },
+        format!("{} {unit}/s", figures::rate(recent.rate)),
+        format!("success {}", figures::share(recent.success)),
+        format!("p50 {}", figures::latency(recent.p50_ms)),
+        format!("p95 {}", figures::latency(recent.p95_ms)),
+        format!("p99 {}", figures::latency(recent.p99_ms)),
+        format!("TLS {}", figures::share(recent.tls)),
+    ];
+    let mut lines = vec![first.join("  ")];
+    lines.extend(problems(state));
+    lines
+}
+
+/// What is wrong with a program.
+pub(super) fn problems(state: &State) -> Vec<String> {
+    let unready = state.unready.iter().map(|reason| format!("not ready: {reason}"));
+    let reload = state.reload.error.iter().map(|error| format!("not loaded: {error}"));
+    unready.chain(reload).collect()
+}
+
+fn certificates(state: &State) -> Vec<String> {
+    let mut table = Table::new([
+        ("CERTIFICATE", Align::Left),
+        ("ROLE", Align::Left),
+        ("DAYS", Align::Right),
+        ("STATE", Align::Left),
+        ("ISSUER", Align::Left),
+        ("FILE", Align::Left),
+        ("ERROR", Align::Left),
+    ]);
+    for certificate in &state.certificates {
+        let Certificate { names, issuer, role, file, not_after_ms, state: does, error } = certificate;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let days = not_after_ms.map(|end| figures::days(state.at_ms, end).to_string());
+        let name = names.join(",");
+        let days = days.unwrap_or_default();
+        table.push([name, role.clone(), days, does.clone(), text(issuer), text(file), text(error)]);
+    }
+    table.lines()
+}

@@ -6,7 +6,7 @@
 //! | `address`, `ask` | where the program is, and asking it |
 //! | `clean`, `pretty` | keeps what a program says from being commands for the terminal |
 //! | `figures`, `row`, `table` | numbers, endpoints and columns as people read them |
-//! | `stat` | the table |
+//! | `stat`, `watch` | the table, once or again and again |
 
 mod address;
 mod ask;
@@ -17,5 +17,6 @@ mod program;
 mod row;
 mod stat;
 mod table;
+mod watch;
 
 pub use program::main;

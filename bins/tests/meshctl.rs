@@ -1,4 +1,4 @@
-//! The built `meshctl`, from outside: against an admin server in the test's own process.
+//! The built `meshctl`, from outside: against an admin server in the test's own process, on pipes and on terminals.
 
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
@@ -20,3 +20,7 @@ mod program;
 mod ready;
 #[path = "meshctl/stat.rs"]
 mod stat;
+#[path = "meshctl/terminal.rs"]
+mod terminal;
+#[path = "meshctl/watch.rs"]
+mod watch;

@@ -17,6 +17,7 @@ use super::ask::Client;
 use super::pretty;
 use super::stat;
 use super::stat::Detail;
+use super::watch;
 use crate::cli;
 use crate::cli::Failure;
 use crate::cli::Tool;
@@ -63,6 +64,13 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct StatArgs {
+    /// Look again every so often, until INT: in place on a terminal, else block after block [default: 2]
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+        value_parser = some_time
+    )]
+    watch: Option<Duration>,
+
     /// What to print
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
     output: Form,
@@ -92,6 +100,7 @@ Environment:
 Examples:
   meshctl stat                                  what 127.0.0.1:9989 does
   meshctl --admin 10.0.0.7:9989 stat -o wide    more of another one
+  meshctl stat --watch=5                        again every 5 s
   meshctl stat -o json | jq .traffic            for scripts
   meshctl ready --timeout 1s                    for probes, no shell needed
   meshctl log-level linkerd_tcp=debug           until the program ends";
@@ -107,6 +116,7 @@ Columns:
 Examples:
   meshctl stat
   meshctl stat -o wide
+  meshctl stat --watch=5
   meshctl stat -o json | jq '.destinations[].endpoints[].addr'
   meshctl stat | awk '$4 !~ /^ready/'";
 
@@ -136,9 +146,12 @@ async fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(args.admin, args.timeout);
     match args.command {
         None => Err(Failure::Usage("a command is wanted, such as `meshctl stat`".into())),
-        Some(Command::Stat(StatArgs { output })) => {
+        Some(Command::Stat(StatArgs { watch: None, output })) => {
             print(&look(&client, output).await.map_err(Failure::runtime)?);
             Ok(())
+        }
+        Some(Command::Stat(StatArgs { watch: Some(every), output })) => {
+            watch::watch(every, async || look(&client, output).await).await
         }
         Some(Command::Ready) => ready(&client).await,
         Some(Command::LogLevel { filter }) => log_level(&client, filter.as_deref()).await,

@@ -43,7 +43,7 @@ fn help_teaches_by_examples() {
 fn completions_know_commands_and_options() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&["--completions", shell]);
-        for word in ["stat", "ready", "log-level", "admin", "timeout", "output"] {
+        for word in ["stat", "ready", "log-level", "admin", "timeout", "watch", "output"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }

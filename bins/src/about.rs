@@ -128,6 +128,7 @@ fn built_from() -> String {
         ("echo-server", cfg!(feature = "echo-server")),
         ("tricot", cfg!(feature = "tricot")),
         ("meshctl", cfg!(feature = "meshctl")),
+        ("tui", cfg!(feature = "tui")),
     ];
     let features: Vec<_> = features.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();
     format!(

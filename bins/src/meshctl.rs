@@ -7,6 +7,7 @@
 //! | `clean`, `pretty` | keeps what a program says from being commands for the terminal |
 //! | `figures`, `row`, `table` | numbers, endpoints and columns as people read them |
 //! | `stat`, `watch` | the table, once or again and again |
+//! | `top` | the live view, with feature `tui` |
 
 mod address;
 mod ask;
@@ -17,6 +18,8 @@ mod program;
 mod row;
 mod stat;
 mod table;
+#[cfg(feature = "tui")]
+mod top;
 mod watch;
 
 pub use program::main;

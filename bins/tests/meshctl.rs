@@ -18,9 +18,15 @@ mod log_level;
 mod program;
 #[path = "meshctl/ready.rs"]
 mod ready;
+#[cfg(feature = "linkerd-tcp")]
+#[path = "meshctl/real.rs"]
+mod real;
 #[path = "meshctl/stat.rs"]
 mod stat;
 #[path = "meshctl/terminal.rs"]
 mod terminal;
+#[cfg(feature = "tui")]
+#[path = "meshctl/top.rs"]
+mod top;
 #[path = "meshctl/watch.rs"]
 mod watch;

@@ -82,6 +82,12 @@ impl Client {
         Self { http: ClientLayer::new().layer(TcpConnector::default()), admin, within }
     }
 
+    /// Where the program is.
+    #[cfg(feature = "tui")]
+    pub(super) fn admin(&self) -> &AdminAddr {
+        &self.admin
+    }
+
     /// Asks for a page, with a method, and with what follows its path.
     ///
     /// # Errors

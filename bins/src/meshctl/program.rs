@@ -17,6 +17,8 @@ use super::ask::Client;
 use super::pretty;
 use super::stat;
 use super::stat::Detail;
+#[cfg(feature = "tui")]
+use super::top;
 use super::watch;
 use crate::cli;
 use crate::cli::Failure;
@@ -51,6 +53,10 @@ enum Command {
     /// Show what goes through the program, and its endpoints
     #[command(after_help = STAT_HELP)]
     Stat(StatArgs),
+    /// Watch it live
+    #[cfg(feature = "tui")]
+    #[command(after_help = top::HELP)]
+    Top(top::TopArgs),
     /// Say whether the program wants traffic: print `ready` and exit 0, or print why not and exit 1
     #[command(after_help = READY_HELP)]
     Ready,
@@ -153,6 +159,8 @@ async fn run(args: Args) -> Result<(), Failure> {
         Some(Command::Stat(StatArgs { watch: Some(every), output })) => {
             watch::watch(every, async || look(&client, output).await).await
         }
+        #[cfg(feature = "tui")]
+        Some(Command::Top(args)) => top::run(&client, &args).await,
         Some(Command::Ready) => ready(&client).await,
         Some(Command::LogLevel { filter }) => log_level(&client, filter.as_deref()).await,
     }
@@ -211,7 +219,7 @@ fn print(lines: &[String]) {
 }
 
 /// A length of time in which something can happen.
-fn some_time(text: &str) -> Result<Duration, String> {
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
     match grace(text)? {
         time if time < SHORTEST => Err(format!("{SHORTEST:?} is the least")),
         time => Ok(time),

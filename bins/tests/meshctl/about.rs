@@ -1,6 +1,12 @@
 //! What `meshctl` says of itself.
 
+#[cfg(feature = "tui")]
+use std::env;
+#[cfg(feature = "tui")]
+use std::fs;
 use std::io::Write;
+#[cfg(feature = "tui")]
+use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -32,11 +38,13 @@ fn help_teaches_by_examples() {
     {
         assert!(help.contains(part), "{part}: {help}");
     }
-    for command in ["stat", "ready", "log-level"] {
+    let top: &[&str] = if cfg!(feature = "tui") { &["top"] } else { &[] };
+    for command in ["stat", "ready", "log-level"].iter().chain(top) {
         let help = printed(&[command, "--help"]);
         assert!(help.contains(&format!("Examples:\n  meshctl {command}")), "{help}");
         assert!(help.lines().all(|line| line.len() <= 100), "{help}");
     }
+    assert_eq!(help.contains("top"), cfg!(feature = "tui"), "{help}");
 }
 
 #[test]
@@ -85,4 +93,17 @@ fn plain(line: &str) -> String {
         }
     }
     shown
+}
+
+/// `UPDATE_DOCS=1` writes it anew. The page is that of a build with everything.
+#[cfg(feature = "tui")]
+#[test]
+fn the_page_of_the_manual_in_the_documentation_is_that_of_the_program() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/man/meshctl.1");
+    let page = printed(&["--man"]);
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&file, &page).unwrap();
+    }
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == page, "{} is out of date: run this test with UPDATE_DOCS=1", file.display());
 }

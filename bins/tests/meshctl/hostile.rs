@@ -12,6 +12,7 @@ use meshlib::http::admin::text;
 use serde_json::Value;
 
 use crate::program;
+use crate::program::HISTORY;
 use crate::program::Program;
 use crate::program::STATE;
 
@@ -37,6 +38,7 @@ fn no_text_of_a_program_is_a_command_for_the_terminal() {
     let program = Program::start(
         Router::new()
             .get("/state.json", move |_| json(state.to_string()))
+            .get("/history.json", |_| json(HISTORY))
             .get("/log-level", |_| text(NASTY))
             .get("/ready", |_| {
                 let mut answer = text(NASTY);
@@ -44,7 +46,7 @@ fn no_text_of_a_program_is_a_command_for_the_terminal() {
                 answer
             }),
     );
-    for line in lines {
+    for line in lines.iter().filter(|line| cfg!(feature = "tui") || !line.starts_with("top")) {
         let args: Vec<_> = line.split(' ').collect();
         let ended = program.run(&args);
         let printed = format!("{}{}", ended.stdout, ended.stderr);
@@ -84,9 +86,17 @@ fn huge_numbers_do_no_harm() {
         with_huge(&mut value);
         value.to_string()
     };
-    let state = huge(STATE);
-    let program = Program::start(Router::new().get("/state.json", move |_| json(state.clone())));
-    for line in ["stat", "stat -o wide"] {
+    let (state, history) = (huge(STATE), huge(HISTORY));
+    let program = Program::start(
+        Router::new()
+            .get("/state.json", move |_| json(state.clone()))
+            .get("/history.json", move |_| json(history.clone())),
+    );
+    for line in ["stat", "stat -o wide", "top --once", "top --once --size 1x1", "top --once --size 1000x1000"]
+    {
+        if line.starts_with("top") && !cfg!(feature = "tui") {
+            continue;
+        }
         let ended = program.run(&line.split(' ').collect::<Vec<_>>());
         assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{line}");
     }

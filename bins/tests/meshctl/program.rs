@@ -19,6 +19,7 @@ use crate::child::Running;
 
 /// What the program in most tests says of itself.
 pub(crate) const STATE: &str = include_str!("golden/state.json");
+pub(crate) const HISTORY: &str = include_str!("golden/history.json");
 
 /// An admin server with pages of the test's choice. Gone when dropped.
 pub(crate) struct Program {
@@ -75,7 +76,7 @@ impl Drop for Program {
 
 /// The pages with what is in the files beside this one.
 pub(crate) fn usual() -> Router {
-    Router::new().get("/state.json", |_| json(STATE))
+    Router::new().get("/state.json", |_| json(STATE)).get("/history.json", |_| json(HISTORY))
 }
 
 /// `meshctl` with these arguments, and nothing of the environment that would change what it does.

@@ -7,6 +7,7 @@ pub mod about;
 pub mod admin;
 pub mod cli;
 pub mod control;
+pub mod dashboard;
 pub mod ending;
 pub mod limits;
 pub mod load;

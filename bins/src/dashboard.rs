@@ -13,6 +13,8 @@ use meshlib::http::admin::typed;
 
 use crate::state::Watching;
 
+mod cards;
+mod chart;
 mod destinations;
 mod html;
 mod page;
@@ -34,7 +36,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
 pub fn pages(router: Router, watching: Watching) -> Router {
     router
         .get("/dashboard", move |_| {
-            let page = page::page(&watching.state(MOST));
+            let page = page::page(&watching.state(MOST), &watching.history());
             answer("text/html; charset=utf-8", page, "no-store")
         })
         .get("/dashboard.css", |_| answer("text/css; charset=utf-8", STYLE, KEPT))

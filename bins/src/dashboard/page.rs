@@ -1,9 +1,11 @@
 //! The page as a whole.
 
+use crate::state::Point;
 use crate::state::State;
 
 use super::SCRIPT;
 use super::STYLE;
+use super::cards;
 use super::destinations;
 use super::html::Html;
 use super::words;
@@ -13,8 +15,8 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
                     width='16' height='16' rx='3' fill='%232456a6'/%3E%3Cpath d='M2 10l4-4 3 3 5-5' fill='none' \
                     stroke='%23fff' stroke-width='2'/%3E%3C/svg%3E";
 
-/// The page for a state.
-pub(super) fn page(state: &State) -> String {
+/// The page for a state and the ten minutes before it.
+pub(super) fn page(state: &State, history: &[Point]) -> String {
     let mut html = Html::default();
     html.markup("<!DOCTYPE html>\n<html lang=\"en\"");
     // The script loads all of it anew when it comes from another build than before.
@@ -33,6 +35,7 @@ pub(super) fn page(state: &State) -> String {
     top(&mut html, state);
     html.markup("<main id=\"main\" tabindex=\"-1\">\n");
     facts(&mut html, state);
+    cards::write(&mut html, state, history);
     destinations::write(&mut html, state);
     html.markup("</main>\n");
     html.markup(

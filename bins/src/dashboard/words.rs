@@ -44,6 +44,20 @@ pub(super) fn rate(rate: f64) -> String {
     }
 }
 
+/// A share in percent. Only all of it is 100 %, and only nothing is 0 %.
+pub(super) fn share(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        percent if percent >= 100.0 => "100 %".to_owned(),
+        percent if percent > 99.99 => "> 99.99 %".to_owned(),
+        // Cut, not rounded. What is added is less than any digit shown, and more than the error of the product.
+        percent if percent >= 99.0 => format!("{:.2} %", (percent * 100.0 + 1e-6).floor() / 100.0),
+        percent if percent >= 0.1 => format!("{:.1} %", (percent * 10.0 + 1e-6).floor() / 10.0),
+        percent if percent > 0.0 => "< 0.1 %".to_owned(),
+        _ => "0 %".to_owned(),
+    }
+}
+
 /// A latency, given in milliseconds.
 pub(super) fn latency(ms: f64) -> String {
     match ms {
@@ -127,6 +141,13 @@ mod tests {
         assert_eq!([1.0, 0.1, 0.3334, 100.0].map(weight), ["1", "0.1", "0.333", "100"]);
         assert_eq!(known(None, rate), UNKNOWN);
         assert_eq!(known(Some(f64::NAN), rate), UNKNOWN);
+    }
+
+    #[test]
+    fn a_share_is_whole_only_if_nothing_is_missing() {
+        let shares = [1.0, 0.999_999, 0.9998, 0.987_6, 0.57, 0.000_1, 0.0];
+        let expected = ["100 %", "> 99.99 %", "99.98 %", "98.7 %", "57.0 %", "< 0.1 %", "0 %"];
+        assert_eq!(shares.map(share), expected);
     }
 
     #[test]

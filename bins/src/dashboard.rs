@@ -14,6 +14,7 @@ use meshlib::http::admin::typed;
 use crate::state::Watching;
 
 mod cards;
+mod certificates;
 mod chart;
 mod destinations;
 mod html;

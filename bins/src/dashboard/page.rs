@@ -6,6 +6,7 @@ use crate::state::State;
 use super::SCRIPT;
 use super::STYLE;
 use super::cards;
+use super::certificates;
 use super::destinations;
 use super::html::Html;
 use super::words;
@@ -37,6 +38,7 @@ pub(super) fn page(state: &State, history: &[Point]) -> String {
     facts(&mut html, state);
     cards::write(&mut html, state, history);
     destinations::write(&mut html, state);
+    certificates::write(&mut html, state);
     html.markup("</main>\n");
     html.markup(
         "<footer><nav aria-label=\"Other forms\"><a href=\"metrics\">Metrics</a> \

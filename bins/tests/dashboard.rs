@@ -1,7 +1,17 @@
-//! The dashboard: what a page says of a state.
+//! The dashboard: what a page says of a state, and what a browser makes of it.
 
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+#[path = "dashboard/browser.rs"]
+mod browser;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
 #[path = "dashboard/contrast.rs"]
 mod contrast;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "dashboard/made.rs"]
 mod made;
 

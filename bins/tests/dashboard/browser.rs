@@ -1,0 +1,213 @@
+//! The page in a real browser.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
+
+use bins::admin::Admin;
+use bins::admin::AdminSocket;
+use bins::dashboard;
+use bins::state::Watching;
+use futures::FutureExt;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header::CONTENT_SECURITY_POLICY;
+use meshlib::http::Body;
+use meshlib::http::admin;
+use meshlib::http::admin::Router;
+use meshlib::test_util::require_programs;
+use tower::ServiceExt;
+
+use crate::child::Running;
+use crate::made::Made;
+use crate::made::destination;
+use crate::made::endpoint;
+
+const BROWSER: &str = "chromium-headless-shell";
+/// How long it may take to start, load the page and end.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Whether there is a browser. If not it is told like other tests that are skipped.
+fn is_there() -> bool {
+    let Err(missing) = require_programs(&[BROWSER]) else { return true };
+    let thread = thread::current();
+    let line = format!("{}: {missing}", thread.name().unwrap_or("a test"));
+    eprintln!("skipped: {line}");
+    if let Some(file) = env::var_os("MESHLIB_SKIPPED") {
+        let file = OpenOptions::new().create(true).append(true).open(file);
+        file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).expect("it can be noted");
+    }
+    false
+}
+
+/// A page as the browser has it after seven seconds of its own time, and what was said on its console.
+struct Seen {
+    page: String,
+    console: Vec<String>,
+}
+
+async fn browse(at: SocketAddr, args: &[&str]) -> Seen {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(BROWSER);
+    command.args(["--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--dump-dom"]);
+    command.arg("--virtual-time-budget=7000").arg(format!("--user-data-dir={}", dir.path().display()));
+    command.args(args).arg(format!("http://{at}/dashboard")).stdin(Stdio::null());
+    let mut browser = Running::spawn(&mut command);
+    browser.exit(SOON).await;
+    let ended = browser.ended();
+    let console = ended.stderr.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
+    Seen { page: ended.stdout, console }
+}
+
+fn serve(pages: Router) -> (SocketAddr, Admin) {
+    let socket = AdminSocket::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+    (socket.addr(), socket.serve(pages).expect("it serves"))
+}
+
+/// A dashboard whose second endpoint dies after the first page.
+fn dying() -> Router {
+    let mut dead = endpoint("10.0.0.2:8080", "ejected");
+    dead.closed_for_ms = 12_000;
+    let later = vec![
+        // One more, before the other.
+        destination("api", "/svc/api", vec![endpoint("10.0.1.1:8080", "ready")]),
+        destination("web", "/svc/web", vec![endpoint("10.0.0.1:8080", "ready"), dead]),
+    ];
+    let made = Made { later: Some(later), ..Made::calm() };
+    dashboard::pages(Router::new(), Watching::new("linkerd-tcp", made))
+}
+
+/// The same with what a test does in between. `changed` gets each page and the number of those before it.
+fn between(
+    inner: Router,
+    changed: impl Fn(usize, String) -> Response<Body> + Send + Sync + 'static,
+) -> Router {
+    let asked = AtomicUsize::new(0);
+    let whole = |router: &Router, path: &'static str| {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = router.clone().oneshot(request).now_or_never().expect("at once").expect("an answer");
+        let (head, body) = answer.into_parts();
+        let body = body.collect(1 << 24).now_or_never().expect("at once").expect("a body");
+        (head, String::from_utf8(body.to_vec()).expect("text"))
+    };
+    let files = inner.clone();
+    let file = move |path| {
+        let files = files.clone();
+        move |_: &Request<Body>| {
+            let (head, body) = whole(&files, path);
+            Response::from_parts(head, Body::from(body))
+        }
+    };
+    Router::new()
+        .get("/dashboard.css", file("/dashboard.css"))
+        .get("/dashboard.js", file("/dashboard.js"))
+        .get("/probe.js", |_| admin::typed("text/javascript", include_str!("probe.js")))
+        .get("/dashboard", move |_| {
+            let (head, body) = whole(&inner, "/dashboard");
+            let mut answer = changed(asked.fetch_add(1, Relaxed), body);
+            // Those of the test go before.
+            for (name, value) in &head.headers {
+                answer.headers_mut().append(name, value.clone());
+            }
+            answer
+        })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_script_changes_the_page_and_leaves_the_reader_alone() {
+    if !is_there() {
+        return;
+    }
+    let pages = between(dying(), |_, page| {
+        Response::new(Body::from(page.replace("</head>", "<script src=\"probe.js\"></script></head>")))
+    });
+    let (at, _admin) = serve(pages);
+
+    let Seen { page, console } = browse(at, &["--window-size=390,844"]).await;
+
+    assert!(console.is_empty(), "{console:#?}");
+    assert!(page.contains("ejected for 12 s") && page.contains("/svc/api"), "{page}");
+    assert!(page.contains("<p id=\"link\" role=\"status\">live</p>"), "{page}");
+    let probe = page.split("data-probe=\"").nth(1).and_then(|rest| rest.split('"').next());
+    assert_eq!(probe, Some("focus,true left,40 open,true wide,false width,390"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_is_complete_without_script() {
+    if !is_there() {
+        return;
+    }
+    // The browser's own part of this runs on scripts, so they are forbidden by the page and not on the command line.
+    let (at, _admin) = serve(between(dying(), |_, page| {
+        let mut answer = Response::new(Body::from(page));
+        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+        answer
+    }));
+
+    let Seen { page, .. } = browse(at, &[]).await;
+
+    assert!(page.contains("<p id=\"link\" role=\"status\"></p>"), "{page}");
+    for part in [
+        "<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>",
+        "Ready",
+        "10.0.0.2:8080",
+        "Connections per second",
+        "proxy.yml",
+        "/svc/web",
+    ] {
+        assert!(page.contains(part), "no {part} in {page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_is_told_and_what_was_known_stays() {
+    if !is_there() {
+        return;
+    }
+    let pages = between(dying(), |before, page| {
+        let mut answer = Response::new(Body::from(page));
+        if before > 0 {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answer
+    });
+    let (at, _admin) = serve(pages);
+
+    let Seen { page, .. } = browse(at, &[]).await;
+
+    assert!(page.contains("<body class=\"lost\">"), "{page}");
+    let since = page.split("not answering since ").nth(1).and_then(|rest| rest.split('<').next());
+    let since = since.unwrap_or_else(|| panic!("no word of it in {page}"));
+    assert!(since.len() == "12:34:56 UTC".len() && since.ends_with(" UTC"), "{since}");
+    assert!(page.contains("10.0.0.2:8080") && !page.contains("ejected for"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_silence_the_page_is_alive_again() {
+    if !is_there() {
+        return;
+    }
+    let pages = between(dying(), |before, page| {
+        let mut answer = Response::new(Body::from(page));
+        if before == 1 {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        answer
+    });
+    let (at, _admin) = serve(pages);
+
+    let Seen { page, .. } = browse(at, &[]).await;
+
+    assert!(page.contains("<p id=\"link\" role=\"status\">live</p>"), "{page}");
+    assert!(!page.contains("class=\"lost\"") && page.contains("ejected for 12 s"), "{page}");
+}

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Response;
 use http::StatusCode;
 use http::header::ACCEPT;
+use http::header::LOCATION;
 use meshlib::Drain;
 use meshlib::ListenOptions;
 use meshlib::Listener;
@@ -28,6 +30,7 @@ use meshlib::observe::prometheus::content_type;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::dashboard;
 use crate::log;
 use crate::state::Watching;
 
@@ -41,8 +44,8 @@ const LAST_ANSWER: Duration = Duration::from_millis(500);
 /// The endpoints that `/state.json` shows at most: about 4 MB.
 const MOST_ENDPOINTS: usize = 20_000;
 
-/// `/metrics`, `/live`, `/ready`, `/state.json`, `/history.json`, `/names.json`, `/certs.json`, `/config.json` and
-/// `/log-level`.
+/// `/dashboard`, `/metrics`, `/live`, `/ready`, `/state.json`, `/history.json`, `/names.json`, `/certs.json`, `/config.json`
+/// and `/log-level`.
 ///
 /// `refresh` brings numbers up to date that are looked at rather than counted.
 pub fn pages(registry: Registry, refresh: impl Fn() + Send + Sync + 'static, watching: Watching) -> Router {
@@ -56,7 +59,7 @@ pub fn pages(registry: Registry, refresh: impl Fn() + Send + Sync + 'static, wat
         of(|it| to_json(&serde_json::json!({ "destinations": it.state(MOST_ENDPOINTS).destinations })));
     let certificates = of(|it| to_json(&it.source().certificates()));
     let config = of(|it| format!("{:#}\n", it.source().config()));
-    Router::new()
+    dashboard::pages(Router::new(), watching.clone())
         .get("/metrics", move |request| {
             refresh();
             let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -79,6 +82,18 @@ pub fn pages(registry: Registry, refresh: impl Fn() + Send + Sync + 'static, wat
         .get("/log-level", |_| text(log::filter().unwrap_or_default() + "\n"))
         .page("/log-level", Method::PUT, Access::Loopback, set_log_level)
         .page("/log-level", Method::POST, Access::Loopback, set_log_level)
+}
+
+/// What stands at `/`: people with a browser are led to the dashboard, tools get `otherwise`.
+pub fn front(request: &Request<Body>, otherwise: impl FnOnce() -> Response<Body>) -> Response<Body> {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    if !accept.is_some_and(|accept| accept.contains("text/html")) {
+        return otherwise();
+    }
+    let mut answer = text("dashboard\n");
+    *answer.status_mut() = StatusCode::SEE_OTHER;
+    answer.headers_mut().insert(LOCATION, HeaderValue::from_static("dashboard"));
+    answer
 }
 
 /// Sets what is logged to the `filter` of the query.

@@ -18,6 +18,7 @@ use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::child::Running;
@@ -31,7 +32,7 @@ fn free() -> SocketAddr {
 /// A program that serves admin requests where it was told to with `--admin`.
 struct Program {
     name: &'static str,
-    _running: Running,
+    running: Running,
     admin: SocketAddr,
     _dir: Arc<TempDir>,
 }
@@ -70,7 +71,7 @@ impl Program {
             command.args(own).args(["--admin", &admin.to_string()]).stdin(Stdio::null());
             let running = Running::spawn(&mut command);
             eventually("it listens", || TcpStream::connect(admin).is_ok());
-            Self { name, _running: running, admin, _dir: Arc::clone(&dir) }
+            Self { name, running, admin, _dir: Arc::clone(&dir) }
         });
         started.collect()
     }
@@ -132,5 +133,102 @@ fn a_web_page_from_elsewhere_changes_nothing() {
             assert_eq!(status, if program.name == "linkerd-tcp" { 403 } else { 404 }, "{}", program.name);
         }
         assert_eq!(program.get("/live").0, 200, "{}", program.name);
+    }
+}
+
+#[test]
+fn every_program_shows_what_it_knows_of_itself() {
+    for program in Program::all() {
+        let name = program.name;
+        let json = |path: &str| -> Value {
+            let (status, head, body) = program.ask("GET", path, "");
+            assert!(status == 200 && head.contains("content-type: application/json"), "{name}{path}: {head}");
+            serde_json::from_str(&body).unwrap_or_else(|error| panic!("{name}{path}: {error}: {body}"))
+        };
+        let state = json("/state.json");
+        assert_eq!(
+            (&state["tool"], &state["reload"]["successful"]),
+            (&name.into(), &true.into()),
+            "{state:#}"
+        );
+        assert_eq!((&state["traffic"]["ended"], &state["left_off"]), (&0.into(), &0.into()), "{state:#}");
+        let is_ready = program.get("/ready").0 == 200;
+        assert_eq!(state["unready"].as_array().unwrap().is_empty(), is_ready, "{state:#}");
+        assert_eq!(
+            json("/names.json")["destinations"].as_array().unwrap().len(),
+            usize::from(name == "linkerd-tcp")
+        );
+        for path in ["/history.json", "/certs.json"] {
+            assert!(json(path).is_array(), "{name}{path}");
+        }
+        let config = json("/config.json");
+        let own = match name {
+            "linkerd-tcp" => &config["proxies"][0]["namerd"]["url"],
+            "tproxy-poc" => &config["server"],
+            _ => &config["consul-host"],
+        };
+        assert!(own.as_str().is_some_and(|own| own.contains("127.0.0.1:1")), "{name}: {config:#}");
+        let (status, _, metrics) = program.ask("GET", "/metrics", "");
+        assert!(status == 200 && metrics.contains("\nconfig_last_reload_successful 1\n"), "{name}");
+        assert!(metrics.contains("\nconfig_last_reload_success_timestamp_seconds 1"), "{name}");
+    }
+}
+
+#[test]
+fn people_are_led_to_the_dashboard_and_tools_are_not() {
+    for program in Program::all() {
+        let name = program.name;
+        let (status, head, _) = program.ask("GET", "/", "Accept: text/html,*/*;q=0.8\r\n");
+        assert!(status == 303 && head.contains("location: dashboard\r\n"), "{name}: {head}");
+        assert_eq!(program.get("/").0, if name == "tricot" { 200 } else { 404 }, "{name}");
+
+        let (status, head, page) = program.ask("GET", "/dashboard", "");
+        assert!(
+            status == 200 && head.contains("content-security-policy: default-src 'none';"),
+            "{name}: {head}"
+        );
+        assert!(page.contains(&format!("<h1>{name}</h1>")), "{name}: {page}");
+        for path in ["/dashboard.css", "/dashboard.js"] {
+            assert_eq!(program.get(path).0, 200, "{name}{path}");
+        }
+    }
+}
+
+#[test]
+fn what_is_logged_can_be_changed_from_this_machine_by_no_web_page() {
+    for program in Program::all() {
+        let name = program.name;
+        let target = name.replace('-', "_");
+        let before = program.get("/log-level").1;
+        assert!(before.starts_with(&format!("{target}=")), "{name}: {before}");
+
+        let path = format!("/log-level?filter={target}%3Dtrace%2Cfoo%3Dwarn");
+        for (method, fields, status) in [
+            ("GET", "", 200),
+            ("PUT", "Origin: http://evil.example\r\n", 403),
+            ("PUT", "Sec-Fetch-Site: cross-site\r\n", 403),
+        ] {
+            assert_eq!(program.ask(method, &path, fields).0, status, "{name}");
+            assert_eq!(program.get("/log-level").1, before, "{name}");
+        }
+        let (status, _, said) = program.ask("PUT", "/log-level?filter=a%3Db%3Dc", "");
+        assert!(status == 400 && said.contains("a=b=c"), "{name}: {said}");
+        assert_eq!(program.ask("PUT", "/log-level", "").0, 400, "{name}");
+        assert_eq!(program.get("/log-level").1, before, "{name}");
+
+        let (status, _, said) = program.ask("PUT", &path, "");
+        assert_eq!((status, said), (200, format!("{target}=trace,foo=warn\n")), "{name}");
+        // The usual level of linkerd-tcp shows no such line.
+        let told = || {
+            let count = |lines: &lines::Lines| lines.count("another choice of what is logged");
+            count(program.running.stdout()) + count(program.running.stderr())
+        };
+        eventually("it logs what has changed", || told() == 1);
+        assert_eq!(program.ask("PUT", "/log-level?filter=error", "").0, 200, "{name}");
+        assert_eq!(program.ask("PUT", "/log-level?filter=error", "").0, 200, "{name}");
+        assert_eq!(told(), 1, "{name}");
+
+        let (_, _, said) = program.ask("POST", "/log-level?filter=", "");
+        assert_eq!(said, before, "{name}");
     }
 }

@@ -14,6 +14,8 @@ mod contrast;
 mod lines;
 #[path = "dashboard/made.rs"]
 mod made;
+#[path = "dashboard/real.rs"]
+mod real;
 
 use bins::dashboard;
 use bins::state::INTERVAL;
@@ -288,6 +290,28 @@ async fn page_style_and_script_are_small() {
 #[tokio::test]
 async fn every_text_can_be_told_from_its_ground() {
     contrast::check(&ask(&router(Made::calm()), "/dashboard.css").await.1);
+}
+
+#[tokio::test]
+async fn a_program_with_very_many_names_has_a_page_of_some_size() {
+    let mut made = Made::calm();
+    made.destinations = (0..5_000).map(|n| destination(&format!("rule-{n}"), "host", Vec::new())).collect();
+    made.certificates =
+        (0..5_000).map(|n| certificate(&format!("host-{n}.example"), now_ms() + days(90) - n)).collect();
+    made.certificates[17].error = Some("the authority refuses it".to_owned());
+
+    let page = page(made).await;
+
+    assert!(page.len() < 400_000, "{}", page.len());
+    assert_eq!(page.matches("<table").count(), 201);
+    assert!(
+        page.contains("4,800 destinations are not shown")
+            && page.contains("4,800 certificates that end later")
+    );
+    for shown in ["host-17.example", "host-4999.example"] {
+        assert!(page.contains(shown), "{shown}");
+    }
+    assert!(!page.contains("host-1000.example"));
 }
 
 #[tokio::test]

@@ -14,6 +14,9 @@ const LITTLE: u64 = 30 * DAY;
 /// Below this somebody should look.
 const LEAST: u64 = 14 * DAY;
 
+/// Most that are shown, those that end first.
+const MOST: usize = 200;
+
 const COLUMNS: [&str; 6] = ["Names", "Ends", "State", "For", "Issuer", "File"];
 
 /// Writes the table, if there is something to write.
@@ -22,6 +25,15 @@ pub(super) fn write(html: &mut Html, state: &State) {
         return;
     }
     html.markup("<section aria-labelledby=\"certificates\">\n<h2 id=\"certificates\">Certificates</h2>\n");
+    let mut shown: Vec<&Certificate> = state.certificates.iter().collect();
+    if shown.len() > MOST {
+        // What went wrong first, and what has no end is none.
+        shown.sort_by_key(|it| (it.error.is_none(), it.not_after_ms));
+        let left_off = words::counted(shown.len() - MOST, "certificate that ends", "certificates that end");
+        html.markup("<p class=\"note\">").text(left_off);
+        html.markup(" later: <a href=\"certs.json\">all of them</a>.</p>\n");
+        shown.truncate(MOST);
+    }
     html.markup("<div class=\"box\" id=\"box-certificates\" role=\"region\" tabindex=\"0\" aria-label=\"Certificates\">\n");
     html.markup(
         "<table>\n<caption class=\"unseen\">Certificates that are shown or used</caption>\n<thead><tr>",
@@ -30,7 +42,7 @@ pub(super) fn write(html: &mut Html, state: &State) {
         html.markup("<th scope=\"col\">").text(name).markup("</th>");
     }
     html.markup("</tr></thead>\n<tbody>\n");
-    for certificate in &state.certificates {
+    for certificate in shown {
         row(html, certificate, state.at_ms);
     }
     html.markup("</tbody>\n</table></div>\n</section>\n");

@@ -22,6 +22,9 @@ const COLUMNS: [(&str, bool); 9] = [
     ("TLS name", false),
 ];
 
+/// Most tables.
+const MOST: usize = 200;
+
 /// What the words of the tables mean.
 const LEGEND: &str = "<details id=\"legend\"><summary>What the words mean</summary><dl>\
     <dt class=\"ready state\">ready</dt><dd>may be picked</dd>\
@@ -48,8 +51,16 @@ pub(super) fn write(html: &mut Html, state: &State) {
     } else {
         html.markup(LEGEND);
     }
+    if let Some(left_off @ 1..) = state.destinations.len().checked_sub(MOST) {
+        html.markup("<p class=\"note\">").text(words::counted(
+            left_off,
+            "destination is",
+            "destinations are",
+        ));
+        html.markup(" not shown here: <a href=\"names.json\">all of them</a>.</p>\n");
+    }
     let mut ids = HashMap::new();
-    for destination in &state.destinations {
+    for destination in state.destinations.iter().take(MOST) {
         // An id stays with its destination when others come and go, and with it focus and scrolled columns.
         let digest = digest(&[&destination.router, &destination.dst]);
         let same: &mut u32 = ids.entry(digest).or_default();

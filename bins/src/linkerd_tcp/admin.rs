@@ -168,6 +168,8 @@ pub(super) fn pages(
     let ending = ending.clone();
     admin::pages(registry, refresh, Watching::new("linkerd-tcp", knows))
         .hiding_methods()
+        // The original has nothing there.
+        .get("/", |request| admin::front(request, || status(StatusCode::NOT_FOUND)))
         .post("/shutdown", access, move |_| {
             if ending.begin() {
                 tracing::info!(target: "linkerd_tcp::app", grace = ?ending.grace(), "asked to shut down; draining");

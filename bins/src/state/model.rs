@@ -1,40 +1,53 @@
-//! The document that `/state.json` gives. Its field names are promises: what reads it may be older or newer.
+//! The document that `/state.json` gives. Its field names are promises: what reads it may be older or newer, and knows
+//! nothing of a field that is absent.
 
 use serde::Deserialize;
 use serde::Serialize;
 
 /// A program at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct State {
-    /// What it is called.
+    /// What it is called; always there.
     pub tool: String,
     /// Its version.
+    #[serde(default)]
     pub version: String,
     /// What it was built from.
+    #[serde(default)]
     pub commit: String,
     /// When this was, in milliseconds since 1970.
+    #[serde(default)]
     pub at_ms: u64,
     /// When it started, in milliseconds since 1970.
+    #[serde(default)]
     pub started_ms: u64,
     /// How long it has run.
+    #[serde(default)]
     pub uptime_ms: u64,
     /// Why no traffic should be sent here; empty if it should.
+    #[serde(default)]
     pub unready: Vec<String>,
     /// How the configuration was loaded.
+    #[serde(default)]
     pub reload: Reload,
     /// What goes through it.
+    #[serde(default)]
     pub traffic: Traffic,
     /// Where it goes.
+    #[serde(default)]
     pub destinations: Vec<Destination>,
     /// How many endpoints are not shown.
+    #[serde(default)]
     pub left_off: usize,
     /// The certificates that it shows or uses.
+    #[serde(default)]
     pub certificates: Vec<Certificate>,
 }
 
 /// How a configuration was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Reload {
     /// Where it came from: a file, or nothing for arguments and variables.
@@ -49,6 +62,7 @@ pub struct Reload {
 
 /// What goes through a program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Traffic {
     /// What is counted: `connections` or `requests`.
@@ -66,6 +80,7 @@ pub struct Traffic {
 
 /// A few seconds of a program's life. What cannot be known, since nothing happened, is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Point {
     /// How long ago the interval ended, in milliseconds.
@@ -86,6 +101,7 @@ pub struct Point {
 
 /// A name with the endpoints behind it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Destination {
     /// The label of the proxy or router, or the rule.
@@ -108,6 +124,7 @@ pub struct Destination {
 
 /// An endpoint and how it does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct EndpointState {
     /// Its address.
@@ -140,6 +157,7 @@ pub struct EndpointState {
 
 /// A certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Certificate {
     /// The names it is for.

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use http::StatusCode;
 use meshlib::Drain;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::Server;
 use meshlib::http::admin::Router;
+use meshlib::http::admin::status;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules::Tool;
 use serde_json::Value;
@@ -145,6 +147,7 @@ impl Serving<'_> {
             drain: self.ending.drain().clone(),
         };
         admin::pages(registry, || {}, Watching::new("tproxy-poc", knows))
+            .get("/", |request| admin::front(request, || status(StatusCode::NOT_FOUND)))
     }
 
     /// What each worker does.

@@ -263,7 +263,7 @@ pub(super) fn pages(knows: Knows, consul: Consul) -> Router {
     let (healthy, shown, looked_at) = (knows.clone(), Arc::clone(&knows.shown), knows.clone());
     let refresh = move || refresh(&looked_at.metrics, &consul, &looked_at.manager, &looked_at.shown);
     admin::pages(registry, refresh, Watching::new("tricot", knows))
-        .get("/", |_| text(PATHS))
+        .get("/", |request| admin::front(request, || text(PATHS)))
         .get("/healthz", move |_| match healthy.unready().pop() {
             None => text("ok\n"),
             Some(reason) => {
@@ -276,6 +276,7 @@ pub(super) fn pages(knows: Knows, consul: Consul) -> Router {
 }
 
 const PATHS: &str = "\
+/dashboard     all of this for people
 /metrics       numbers for Prometheus
 /live          that the program runs
 /ready         that it is ready, or why no requests should be sent here

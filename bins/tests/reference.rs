@@ -63,3 +63,15 @@ fn the_page_of_the_manual_renders_without_a_warning() {
     // Names are printed over each other for bold.
     assert!(text.contains("linkerd-tcp(8)") && text.len() > 10_000, "{text}");
 }
+
+/// `docs/pictures/chart` draws it anew.
+#[test]
+fn the_picture_of_the_comparison_shows_the_figures_that_were_measured() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures");
+    // Where there is no Python nobody can draw it.
+    let Ok(drawn) = Command::new("python3").arg(docs.join("chart")).arg("--print").output() else { return };
+
+    assert!(drawn.status.success(), "{drawn:?}");
+    let written = fs::read_to_string(docs.join("comparison.svg")).unwrap();
+    assert!(String::from_utf8_lossy(&drawn.stdout) == written, "run docs/pictures/chart");
+}

@@ -185,6 +185,49 @@ async fn clients_that_hold_connections_keep_nobody_out() {
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
 }
 
+/// Silent ones, ones in the middle of a request, garbage, and ones that ask and never read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_bad_admin_clients_leave_traffic_untouched() {
+    const SAID: [&[u8]; 4] = [
+        b"",
+        b"GET /metrics HTTP/1.1\r\nHost: ",
+        b"\x16\x03\x01\xff\xff\x00GET",
+        b"GET /state.json HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+    ];
+    let backend = Echo::start().await;
+    let program = Program::start(&fixed(&[backend.addr()], "", ""));
+    let (addr, admin) = (program.addr(), program.admin());
+    let stop = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+    let stopped = std::sync::Arc::clone(&stop);
+    let traffic = tokio::spawn(async move {
+        let mut served = 0;
+        while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+            exchange(addr).await?;
+            served += 1;
+        }
+        Ok::<_, io::Error>(served)
+    });
+
+    let mut held = std::collections::VecDeque::new();
+    for n in 0..10_000 {
+        let mut io = TcpStream::connect(admin).await.unwrap();
+        // It may have been turned out for a later one already.
+        let _ = io.write_all(SAID[n % SAID.len()]).await;
+        held.push_back(io);
+        if held.len() > 300 {
+            held.pop_front();
+        }
+    }
+
+    assert_eq!(ask(admin, "GET", "/live").await.unwrap().status, 200);
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let served = traffic.await.unwrap().unwrap();
+    assert!(served > 100, "{served}");
+    let now = talk::metrics(admin).await;
+    assert_eq!(talk::sum(&now, "linkerd_tcp_connections_total", "result=\"failed\""), 0.0);
+    assert!(talk::sum(&now, "process_open_fds", "") < 200.0, "{now:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_takes_no_answers_is_cut_off() {
     let program = Program::start(&fixed(&[], "", ""));

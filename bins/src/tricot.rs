@@ -13,7 +13,7 @@
 //! | `policy`, `on_demand` | which certificate a client sees, and when one is ordered for it |
 //! | `mirror` | copies of certificates on disk |
 //! | `files` | what is wrong with files that settings name |
-//! | `admin`, `metrics`, `observer` | what operators see |
+//! | `admin`, `shown`, `metrics`, `observer` | what operators see |
 //! | `sockets` | where it listens |
 //! | `parts`, `run` | what is made of the settings, and running it |
 
@@ -39,6 +39,7 @@ mod program;
 mod route;
 mod run;
 mod send;
+mod shown;
 mod sockets;
 mod table;
 pub mod tags;

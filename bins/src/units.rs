@@ -39,6 +39,20 @@ pub fn grace(text: &str) -> Result<Duration, String> {
         .map_err(|_| "a number of seconds or a length of time is wanted, such as 10, 10s or 2m".into())
 }
 
+/// A length of time in which something can happen: at least 100 ms.
+///
+/// # Errors
+///
+/// What such a text looks like, or that it is too short.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+
+    match grace(text)? {
+        time if time < SHORTEST => Err(format!("{SHORTEST:?} is the least")),
+        time => Ok(time),
+    }
+}
+
 /// Some things with commas between.
 pub fn listed(things: impl IntoIterator<Item: Display>) -> String {
     things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
@@ -77,6 +91,15 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         for text in ["", "5", "s", "-5s", "5 s", "5d", "1.5s", "99999999999s"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_long_enough_for_something_to_happen() {
+        assert_eq!(some_time("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(some_time("500ms"), Ok(Duration::from_millis(500)));
+        for text in ["0", "99ms", "-1", "soon"] {
+            assert!(some_time(text).is_err(), "{text}");
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::cli::Failure;
 use crate::cli::Tool;
 use crate::control;
 use crate::state::State;
-use crate::units::grace;
+use crate::units::some_time;
 
 const TOOL: Tool = Tool::new("meshctl").with_section("1");
 
@@ -218,16 +218,6 @@ fn print(lines: &[String]) {
     cli::print(&lines.join("\n"));
 }
 
-/// A length of time in which something can happen.
-pub(super) fn some_time(text: &str) -> Result<Duration, String> {
-    match grace(text)? {
-        time if time < SHORTEST => Err(format!("{SHORTEST:?} is the least")),
-        time => Ok(time),
-    }
-}
-
-const SHORTEST: Duration = Duration::from_millis(100);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,14 +225,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_time_is_long_enough_for_something_to_happen() {
-        assert_eq!(some_time("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(some_time("500ms"), Ok(Duration::from_millis(500)));
-        for text in ["0", "99ms", "-1", "soon"] {
-            assert!(some_time(text).is_err(), "{text}");
-        }
     }
 }

@@ -17,13 +17,13 @@ use tokio::time::Instant;
 use super::ask::AskError;
 use super::ask::Client;
 use super::pretty;
-use super::program::some_time;
 use super::watch::Ended;
 use super::watch::unanswered;
 use crate::cli;
 use crate::cli::Failure;
 use crate::state::Point;
 use crate::state::State;
+use crate::units::some_time;
 
 mod columns;
 mod draw;

@@ -23,12 +23,12 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tokio::time::Instant;
 
-use super::admin::Shown;
 use super::backend::Own;
 use super::metrics::Metrics;
 use super::outage::Source;
 use super::route::Current;
 use super::send::Client;
+use super::shown::Shown;
 use super::table::Builder;
 use super::table::Changes;
 use super::tags;
@@ -201,7 +201,7 @@ impl Discovery {
         }
         self.shown.set(&self.builder, changes.unused);
         if let Some(path) = &self.dump
-            && let Err(error) = super::admin::dump(path, &self.shown.rules())
+            && let Err(error) = super::shown::dump(path, &self.shown.rules())
         {
             tracing::warn!(target: "tricot", path = %path.display(), %error, "cannot write the rules");
         }

@@ -38,7 +38,6 @@ use tower::ServiceBuilder;
 use tower::util::option_layer;
 
 use super::access::Access;
-use super::admin::Shown;
 use super::args::Challenge;
 use super::args::Health;
 use super::args::PathMatch;
@@ -59,6 +58,7 @@ use super::route::Current;
 use super::route::Route;
 use super::send::Client;
 use super::send::Send;
+use super::shown::Shown;
 use super::table::Builder;
 use crate::log;
 

@@ -1,0 +1,28 @@
+//! The metrics of every program: what they print.
+//!
+//! The built programs run with traffic, tricot with a real Consul and a real ACME authority where these are. Their pages are
+//! read strictly in both formats.
+
+#![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
+
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "tricot/ask.rs"]
+mod ask;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/child.rs"]
+mod child;
+#[path = "metrics/exposition.rs"]
+mod exposition;
+#[path = "metrics/families.rs"]
+mod families;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/lines.rs"]
+mod lines;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "tricot/process.rs"]
+mod process;
+#[path = "metrics/programs.rs"]
+mod programs;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "tricot/site.rs"]
+mod site;

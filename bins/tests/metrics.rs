@@ -1,7 +1,7 @@
-//! The metrics of every program: what they print.
+//! The metrics of every program: what they print, and where it is documented.
 //!
 //! The built programs run with traffic, tricot with a real Consul and a real ACME authority where these are. Their pages are
-//! read strictly in both formats.
+//! read strictly in both formats, and the tables of `docs/metrics.md` are compared with them.
 
 #![expect(clippy::unwrap_used, reason = "what helps tests panics like tests")]
 
@@ -23,6 +23,8 @@ mod lines;
 mod process;
 #[path = "metrics/programs.rs"]
 mod programs;
+#[path = "metrics/reference.rs"]
+mod reference;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "tricot/site.rs"]
 mod site;

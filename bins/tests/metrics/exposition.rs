@@ -32,6 +32,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The word for it in documentation.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Untyped => "untyped",
+        }
+    }
+
     /// The ends that the names of samples may have beyond the family's, so that no other family may be called so.
     fn suffixes(self) -> &'static [&'static str] {
         match self {

@@ -7,6 +7,7 @@ mod program;
 #[path = "support/sidecar.rs"]
 mod sidecar;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -14,15 +15,24 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use http::Request;
+use http::Response;
 use meshlib::BalanceLayer;
+use meshlib::Drain;
 use meshlib::Endpoint;
 use meshlib::Error;
 use meshlib::Io;
+use meshlib::Server;
 use meshlib::Session;
 use meshlib::Static;
 use meshlib::TcpConnector;
 use meshlib::TlsLayer;
 use meshlib::To;
+use meshlib::http::ALPN;
+use meshlib::http::Accepted;
+use meshlib::http::Body;
+use meshlib::http::ClientLayer;
+use meshlib::http::HttpServer;
 use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::Echo;
@@ -35,10 +45,12 @@ use meshlib::test_util::free_ports;
 use meshlib::test_util::or_skip;
 use meshlib::tls;
 use meshlib::tls::Always;
+use meshlib::tls::Terminate;
 use meshlib::tls::TlsError;
 use meshlib::tls::rustls::AlertDescription;
 use meshlib::tls::rustls::pki_types::ServerName;
 use program::Program;
+use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -343,6 +355,95 @@ async fn http_proxy_says_that_nobody_is_there() {
 }
 
 #[tokio::test]
+async fn axum_server_answers_in_the_protocol_that_was_agreed_on() {
+    let ca = TestCa::new();
+    let (mut server, _dir) = axum_server(&ca).await;
+    let addr = server.addr().await;
+
+    for (http2, spoken) in [(true, "HTTP/2.0"), (false, "HTTP/1.1")] {
+        let client = ClientLayer::new()
+            .tls(Always::new(ca.client_tls("localhost")))
+            .http2(http2)
+            .layer(TcpConnector::default());
+        let request = Request::get("https://localhost/hello/you").body(Body::empty()).unwrap();
+        let answer = client.oneshot(To::new(Endpoint::new(addr), request)).await.unwrap();
+        let body = answer.into_body().collect(1024).await.unwrap();
+
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.starts_with("hello you at Some(127.0.0.1:"), "{text}");
+        assert!(text.contains(&format!("you speak {spoken} in Some(")), "{text}");
+    }
+
+    server.interrupted_ends_well().await;
+}
+
+#[tokio::test]
+async fn axum_server_lets_a_request_end() {
+    let ca = TestCa::new();
+    let (mut server, _dir) = axum_server(&ca).await;
+    let addr = server.addr().await;
+    let mut io = secure(&ca, addr, "localhost").await.unwrap();
+    io.write_all(b"PUT /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nstill").await.unwrap();
+    read_until(&mut io, b"still").await;
+
+    server.interrupt().await;
+    // It has begun to end when nobody listens any more.
+    while TcpStream::connect(addr).await.is_ok() {}
+    io.write_all(b"here").await.unwrap();
+    read_until(&mut io, b"here").await;
+
+    drop(io);
+    server.ends_well().await;
+}
+
+#[tokio::test]
+async fn axum_server_follows_its_files() {
+    let ca = TestCa::new();
+    let (mut server, dir) = axum_server(&ca).await;
+    let addr = server.addr().await;
+    secure(&ca, addr, "localhost").await.unwrap();
+
+    ca.issue(["www.localhost"]).write_to(dir.path()).unwrap();
+    let followed = async { while secure(&ca, addr, "www.localhost").await.is_err() {} };
+    program::bounded(followed).await;
+
+    server.interrupted_ends_well().await;
+}
+
+#[tokio::test]
+async fn hyper_client_stays_with_a_replica_that_lives() {
+    let ca = TestCa::new();
+    for (alpn, spoken) in [(ALPN.map(Vec::from).into(), "HTTP/2.0"), (vec![], "HTTP/1.1")] {
+        let mut config = ca.server_config(["localhost"]);
+        Arc::make_mut(&mut config).alpn_protocols = alpn;
+        let server = Server::bind("127.0.0.1:0").await.unwrap();
+        let addr = server.local_addr();
+        let connections = Arc::<Mutex<HashSet<Option<SocketAddr>>>>::default();
+        let seen = Arc::clone(&connections);
+        let hello = tower::service_fn(move |request: Request<Body>| {
+            seen.lock().unwrap().insert(request.extensions().get::<Accepted>().unwrap().session().peer);
+            async { Ok::<_, Error>(Response::new(Body::from("hello\n"))) }
+        });
+        let service = TlsLayer::new(Terminate::new(config)).layer(HttpServer::new(hello));
+        let drain = Drain::new();
+        let serving = tokio::spawn(server.serve(service, drain.clone()));
+
+        let addrs = format!("{},{addr}", dead().await);
+        let mut client =
+            Program::start_trusting("hyper_client", &[&addrs, "localhost", "3"], &ca.pem()).await;
+
+        for _ in 0..3 {
+            assert_eq!(client.line().await, format!("{spoken} 200 OK from {:?}", Some(addr)));
+        }
+        client.ends_well().await;
+        // hyper may open another one before an HTTP/1 connection is back in the pool.
+        assert!(connections.lock().unwrap().len() < 3);
+        drain.start();
+        serving.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn consul_finds_the_instances_of_a_service() {
     let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
     let backend = HttpBackend::start("one").await;
@@ -398,6 +499,21 @@ async fn acme_server_gets_a_certificate() {
 
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello\n"), "{answer}");
     server.interrupted_ends_well().await;
+}
+
+/// The example with a certificate for `localhost`, and the directory that it is in.
+async fn axum_server(ca: &TestCa) -> (Program, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let (chain, key) = ca.issue(["localhost"]).write_to(dir.path()).unwrap();
+    let args = ["127.0.0.1:0", chain.to_str().unwrap(), key.to_str().unwrap()];
+    (Program::start("axum_server", &args).await, dir)
+}
+
+async fn read_until(io: &mut Io, end: &[u8]) {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        assert_ne!(program::bounded(io.read_buf(&mut read)).await.unwrap(), 0, "it ended early");
+    }
 }
 
 /// A server that answers each request with its name, and keeps their heads.

@@ -82,10 +82,15 @@ impl Program {
 
     /// Does what Ctrl-C does and waits for a good end.
     pub(crate) async fn interrupted_ends_well(self) {
+        self.interrupt().await;
+        self.ends_well().await;
+    }
+
+    /// Does what Ctrl-C does.
+    pub(crate) async fn interrupt(&self) {
         let pid = self.child.id().expect("it was not waited for").to_string();
         let kill = process::Command::new("sh").args(["-c", "kill -INT \"$0\"", &pid]).status();
         assert!(bounded(kill).await.unwrap().success());
-        self.ends_well().await;
     }
 
     /// What it complains about when it fails.

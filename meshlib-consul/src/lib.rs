@@ -47,11 +47,19 @@
 //!
 //! # Features
 //!
-//! | Feature | Default | Adds |
-//! |---|---|---|
-//! | `aws-lc-rs` | yes | TLS towards Consul, with that provider |
-//! | `ring` | no | TLS towards Consul with ring |
-//! | `native-roots` | no | trust in the operating system's certificate authorities |
+//! | Feature | Default | Adds | Draws in |
+//! |---|---|---|---|
+//! | `aws-lc-rs` | yes | TLS towards Consul, with that provider | meshlib's feature of that name |
+//! | `ring` | no | TLS towards Consul with ring | meshlib's feature of that name |
+//! | `native-roots` | no | trust in the operating system's certificate authorities | meshlib's feature of that name |
+//!
+//! # More
+//!
+//! The [example `consul`] is a whole program: an HTTP client whose endpoints come from here. The [guide to tricot] shows what
+//! an edge made of this crate does when Consul fails. [`meshlib`] has the layers that endpoints go to.
+//!
+//! [example `consul`]: https://github.com/meshlib/meshlib/blob/main/examples/consul.rs
+//! [guide to tricot]: https://github.com/meshlib/meshlib/blob/main/docs/tricot.md
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -105,3 +113,8 @@ pub use service::Service;
 pub use stats::EndpointStats;
 pub use stats::Stats;
 pub use store::ConsulKv;
+
+/// The README's examples are built like all others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -18,12 +18,30 @@
 //! # }
 //! ```
 //!
+//! # Map
+//!
+//! | Part | What it is |
+//! |---|---|
+//! | [`Namerd`] | where namerd is and how it is asked: a resolver of logical names |
+//! | [`Mode`], [`Watch`], [`OnNegative`] | what it asks for, whether it watches, what a name that is not bound means |
+//! | [`api`] | what namerd answers, for clients of one's own |
+//! | [`watch`] | values out of the endless answers that namerd watches with |
+//! | `server` | a server that answers like namerd (feature `server`) |
+//!
 //! # Features
 //!
-//! | Feature | Default | Adds |
-//! |---|---|---|
-//! | `aws-lc-rs` | yes | TLS towards namerd, with that provider |
-//! | `server` | no | a namerd-compatible server for tests and demonstrations |
+//! | Feature | Default | Adds | Draws in |
+//! |---|---|---|---|
+//! | `aws-lc-rs` | yes | TLS towards namerd, with that provider | meshlib's feature of that name |
+//! | `server` | no | a namerd-compatible server for tests and demonstrations | |
+//!
+//! # More
+//!
+//! [linkerd-tcp's configuration] is made of this resolver; the [examples] have whole programs to put it in.
+//! [`meshlib`] has the layers that endpoints go to.
+//!
+//! [linkerd-tcp's configuration]: https://github.com/meshlib/meshlib/blob/main/docs/linkerd-tcp-config.md
+//! [examples]: https://github.com/meshlib/meshlib/tree/main/examples
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -43,3 +61,8 @@ pub use client::Mode;
 pub use client::Namerd;
 pub use client::OnNegative;
 pub use client::Watch;
+
+/// The README's examples are built like all others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

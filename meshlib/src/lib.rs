@@ -36,6 +36,16 @@
 //! # }
 //! ```
 //!
+//! The page of each module begins with what it is for and an example. Whole programs, a page each, are in the repository's
+//! [examples]: proxies for TCP, TLS and HTTP, a server under axum, clients, a resolver, a balancer and a connector of one's
+//! own. The [guides] are about the tools that are made of this library. Sisters of this crate bring more resolvers:
+//! [meshlib-consul] and [meshlib-namerd].
+//!
+//! [examples]: https://github.com/meshlib/meshlib/tree/main/examples
+//! [guides]: https://github.com/meshlib/meshlib/tree/main/docs
+//! [meshlib-consul]: https://docs.rs/meshlib-consul
+//! [meshlib-namerd]: https://docs.rs/meshlib-namerd
+//!
 //! # Modules
 //!
 //! | Module | What for |
@@ -46,6 +56,7 @@
 //! | [`tls`] | encryption on either side, certificates, identities |
 //! | [`io`] | the connection's bytes, and looking at the first of them |
 //! | [`observe`] | what happens, for metrics |
+//! | [`backoff`] | pauses that grow while something keeps failing |
 //! | `http` | HTTP/1.1 and HTTP/2: server, client, what a proxy needs between them, admin router (feature `http`) |
 //! | `dtab` | paths and prefixes (feature `dtab`) |
 //! | `config` | configuration pieces (feature `config`) |
@@ -55,23 +66,26 @@
 //!
 //! # Features
 //!
-//! | Feature | Default | Adds |
-//! |---|---|---|
-//! | `aws-lc-rs` | yes | TLS with aws-lc-rs: the fastest, with post-quantum key exchange |
-//! | `ring` | no | TLS with ring, where no C toolchain fits |
-//! | `native-roots` | no | trust in the operating system's certificate authorities |
-//! | `dns` | no | DNS by time to live, and in static images |
-//! | `http` | no | the `http` module |
-//! | `compress` | no | `http::CompressLayer` with gzip and brotli |
-//! | `compress-zstd` | no | the same with zstd, which is built from C |
-//! | `dtab` | no | the `dtab` module |
-//! | `config` | no | the `config` module |
-//! | `prometheus` | no | `observe::prometheus` |
-//! | `store` | no | the `store` module |
-//! | `acme` | no | the `tls::acme` module (implies `http`, `store`) |
-//! | `tproxy` | no | the `tproxy` module (Linux) |
-//! | `test-util` | no | the `test_util` module |
-//! | `full` | no | all but `ring` and `test-util` |
+//! The last column has what a feature draws in: other features of this crate, and crates that it depends on only with the
+//! feature. Without any there are some 50 crates in all.
+//!
+//! | Feature | Default | Adds | Draws in |
+//! |---|---|---|---|
+//! | `aws-lc-rs` | yes | TLS with aws-lc-rs: the fastest, with post-quantum key exchange | rustls's support for it; some C to build |
+//! | `ring` | no | TLS with ring, for targets that aws-lc-rs is not made for | rustls's support for it; some C to build |
+//! | `native-roots` | no | trust in the operating system's certificate authorities | `rustls-native-certs` |
+//! | `dns` | no | DNS by time to live, and in static images | `hickory-resolver`, with 60 crates of its own |
+//! | `http` | no | the `http` module | `http`, `http-body`, `httparse`, `hyper`, `hyper-util` |
+//! | `compress` | no | `http::CompressLayer` with gzip and brotli | `http`, `async-compression` |
+//! | `compress-zstd` | no | the same with zstd | `compress`; zstd, which is C to build |
+//! | `dtab` | no | the `dtab` module | |
+//! | `config` | no | the `config` module | `serde` |
+//! | `prometheus` | no | `observe::prometheus` | |
+//! | `store` | no | the `store` module | |
+//! | `acme` | no | the `tls::acme` module | `aws-lc-rs`, `http`, `store`, `instant-acme`, `rcgen`, `serde`, `serde_json`, `time`, `x509-parser` |
+//! | `tproxy` | no | the `tproxy` module (Linux) | `ipnet`, `nix` |
+//! | `test-util` | no | the `test_util` module | `aws-lc-rs`, `rcgen`, `time`, `nix` |
+//! | `full` | no | all but `ring` and `test-util` | |
 //!
 //! # Logs
 //!
@@ -162,3 +176,8 @@ pub use session::Session;
 pub use session::TlsSession;
 pub use session::To;
 pub use tls::TlsLayer;
+
+/// The README's examples are built like all others.
+#[cfg(all(doctest, feature = "native-roots"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

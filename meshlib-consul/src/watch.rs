@@ -2,6 +2,27 @@
 //!
 //! Consul holds a request back until what it asks for has changed, or a time is over. What a watch tells is a [`Level`]:
 //! the whole value as it is, and whether it can be relied on. A value is never taken back because Consul fails.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! # async fn example(consul: meshlib_consul::Consul) -> Result<(), Box<dyn std::error::Error>> {
+//! use futures::StreamExt;
+//!
+//! let mut levels = consul.kv_watch("config/web")?;
+//! while let Some(level) = levels.next().await {
+//!     if let Some(why) = level.degraded {
+//!         eprintln!("what follows may be out of date: {why:?}");
+//!     }
+//!     match level.value {
+//!         None => println!("not known yet"),
+//!         Some(None) => println!("the key is not there"),
+//!         Some(Some(pair)) => println!("{} has {} bytes", pair.key, pair.value.len()),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,23 @@
 //! Pauses that grow while something keeps failing.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::Duration;
+//! use meshlib::backoff::Backoff;
+//!
+//! # async fn ask() -> Result<&'static str, std::io::Error> { Ok("answer") }
+//! # async fn example() -> &'static str {
+//! let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+//! loop {
+//!     match ask().await {
+//!         Ok(answer) => break answer,
+//!         Err(error) => eprintln!("{error}"),
+//!     }
+//!     tokio::time::sleep(backoff.next_delay()).await;
+//! }
+//! # }
+//! ```
 
 use std::time::Duration;
 

@@ -1,4 +1,31 @@
 //! Opening connections to chosen endpoints.
+//!
+//! | Part | What it does |
+//! |---|---|
+//! | [`TcpConnector`] | opens a TCP connection to the endpoint |
+//! | [`TimeoutLayer`] | gives what is below it a deadline |
+//! | [`SpareLayer`] | keeps a few connections ready, above a balancer |
+//! | [`ProxyHeaderLayer`] | tells the endpoint who the client is, by the PROXY protocol |
+//! | [`DirectLayer`] | goes where the client wanted to go, in the place of a balancer |
+//! | [`Connector`] | what all of these are, and what yours may be |
+//!
+//! # Examples
+//!
+//! Without a balancer a connector is asked for an endpoint of one's own choice:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use meshlib::{Endpoint, Session, TcpConnector, TimeoutLayer, To};
+//! use tower::{Layer, ServiceExt};
+//!
+//! let connect = TimeoutLayer::connect(Duration::from_secs(5)).layer(TcpConnector::default());
+//! let to = To::new(Endpoint::new("10.0.0.1:80".parse()?), Session::default());
+//! let io = connect.oneshot(to).await?;
+//! println!("connected from {:?}", io.local_addr());
+//! # Ok(())
+//! # }
+//! ```
 
 use tower::Service;
 use tower::util::BoxCloneSyncService;

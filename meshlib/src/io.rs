@@ -4,6 +4,34 @@
 //! such ([`Transport::raw`]), so that forwarding can leave the bytes in the kernel; bytes that were read to look at them
 //! are kept and read again first. Guards that must live as long as the connection are held by it ([`Io::hold`]) instead
 //! of wrapping it, so that they cost the fast path nothing.
+//!
+//! # Examples
+//!
+//! A stream of one's own as a connection, which counts as open until it is dropped:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! use std::sync::Arc;
+//! use meshlib::Io;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let (ours, mut theirs) = tokio::io::duplex(64);
+//! let mut io = Io::new(ours);
+//! let open = Arc::new(());
+//! io.hold(Arc::clone(&open));
+//!
+//! io.write_all(b"hello").await?;
+//! assert_eq!(Arc::strong_count(&open), 2);
+//! drop(io);
+//!
+//! let mut said = String::new();
+//! theirs.read_to_string(&mut said).await?;
+//! assert_eq!(said, "hello");
+//! assert_eq!(Arc::strong_count(&open), 1);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::io;

@@ -1,6 +1,25 @@
 //! Certificates and keys from PEM files.
 //!
 //! Errors name the file, and for a broken PEM section the line it begins at. Nothing of a key is ever in an error.
+//!
+//! # Examples
+//!
+//! A server's certificate, and a client that trusts nobody but the authority of a file:
+//!
+//! ```no_run
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use meshlib::tls::{self, CertResolver, ClientTls, pem};
+//!
+//! let provider = tls::provider();
+//! let www = pem::certified_key(&provider, ["chain.pem"], "key.pem")?;
+//! let certificates = CertResolver::builder().with_name("www.example.com", www).build();
+//!
+//! let config = tls::client_config(provider, pem::authorities(["ca.pem"])?)?;
+//! let client = ClientTls::new(config.into(), "db.example.com".try_into()?);
+//! # let _ = (certificates, client);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io;
 use std::io::Read;

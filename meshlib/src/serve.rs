@@ -195,6 +195,8 @@ impl Server {
             }
         }
         drop(self.listener);
+        // With the service, and whatever it holds, which connections that go on need no more.
+        drop(spawn);
         tasks.close();
         tasks.wait().await;
         Ok(())
@@ -251,7 +253,12 @@ async fn connection<S>(
     let life = Life { observer, ended: false };
     let (peer, draining) = (conn.session.peer, conn.draining.clone());
     // Boxed until here, so that the room for it is not kept for as long as the connection lives.
-    let call = async { service.ready().await?.call(unboxed(conn)).await };
+    let call = async move {
+        let answer = service.ready().await?.call(unboxed(conn));
+        // What it holds may be large, and the connection old.
+        drop(service);
+        answer.await
+    };
     let outcome = match eviction {
         None => draining.until_forced(call).await,
         Some(eviction) => {

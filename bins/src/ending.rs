@@ -93,6 +93,10 @@ impl Ending {
                 served = &mut serving => return Ok(served),
                 asked = signals.next() => match asked {
                     Asked::End(signal) => signal,
+                    Asked::Do(order) if self.drain.is_started() => {
+                        tracing::info!(target: log::PROCESS, ?order, "draining: nothing is begun any more");
+                        continue;
+                    }
                     Asked::Do(order) => {
                         heed(order);
                         continue;

@@ -5,9 +5,13 @@
 //! a server.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::load::ConfigError;
 use crate::load::Problem;
+use crate::load::Warning;
+use crate::state::Certificate;
+use crate::state::unix_ms;
 
 mod admin;
 mod bound;
@@ -28,12 +32,28 @@ pub use reload::Reloads;
 
 use config::Config;
 use config::model::ResolverConfig;
+use config::model::plural;
 
 /// A configuration with everything that its files hold.
 pub struct Prepared {
     config: Config,
     routers: Vec<Router>,
+    shared: Arc<tls::Shared>,
 }
+
+/// What makes sessions of clients outlive a configuration.
+pub(crate) struct Sessions(Arc<tls::Shared>);
+
+impl Sessions {
+    /// Loads another configuration, as [`Prepared::new`] does.
+    pub(crate) fn prepare(&self, config: Config) -> Result<Prepared, ConfigError> {
+        Prepared::with(config, Arc::clone(&self.0))
+    }
+}
+
+/// Certificates that end sooner are warned of: what renews them by itself has done so before.
+const SOON_DAYS: u64 = 14;
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// What the files of one router hold.
 struct Router {
@@ -51,7 +71,15 @@ impl Prepared {
     /// All files that are no good, each with the place that names it.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let shared = tls::Shared::new().map_err(|error| whole(&config, error.to_string()))?;
-        let shared = Arc::new(shared);
+        Self::with(config, Arc::new(shared))
+    }
+
+    /// For configurations that come after this one.
+    pub(crate) fn sessions(&self) -> Sessions {
+        Sessions(Arc::clone(&self.shared))
+    }
+
+    fn with(config: Config, shared: Arc<tls::Shared>) -> Result<Self, ConfigError> {
         let mut routers = Vec::new();
         let mut problems: Vec<Problem> = Vec::new();
         for router in &config.routers {
@@ -72,7 +100,32 @@ impl Prepared {
         }
         problems.dedup();
         ConfigError::unless_none(problems)?;
-        Ok(Self { config, routers })
+        Ok(Self { config, routers, shared })
+    }
+
+    /// Certificates for clients that have ended, or soon will.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let now = unix_ms(SystemTime::now());
+        let mut warnings = Vec::new();
+        let all = self.config.routers.iter().zip(&self.routers);
+        let all = all.flat_map(|(settings, router)| settings.servers.iter().zip(&router.servers));
+        for (settings, tls) in all.filter_map(|(server, tls)| server.tls.as_ref().zip(tls.as_ref())) {
+            for (identity, leaf) in tls::shown(settings, tls) {
+                let Some(end) = Certificate::of(&leaf, "server", None).not_after_ms else { continue };
+                let Some(file) = identity.certs.first() else { continue };
+                let days = end.saturating_sub(now) / DAY_MS;
+                let text = match end {
+                    _ if end < now => "this certificate has ended: clients refuse it".to_owned(),
+                    _ if days < SOON_DAYS => {
+                        format!("this certificate ends in {}", plural(days, "day", "days"))
+                    }
+                    _ => continue,
+                };
+                warnings.push(Warning::new(file.place.clone(), text));
+            }
+        }
+        warnings.dedup();
+        warnings
     }
 
     /// One line about what the configuration makes.

@@ -58,6 +58,17 @@ pub fn listed(things: impl IntoIterator<Item: Display>) -> String {
     things.into_iter().map(|thing| thing.to_string()).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a character does something else than show itself: commands of terminals, and what makes a line look like
+/// another one.
+pub fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            // Separators of lines and paragraphs, and what changes the direction of text or has no width: Unicode 16,
+            // general categories Zl, Zp and Cf.
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// An address to listen on.
 ///
 /// # Errors

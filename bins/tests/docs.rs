@@ -30,7 +30,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
+use std::time::SystemTime;
 
+use meshlib::test_util::CertOptions;
 use meshlib::test_util::TestCa;
 use meshlib::test_util::or_skip;
 use meshlib::test_util::require_programs;
@@ -132,7 +134,11 @@ fn write_files(text: &str, folder: &Path) {
     for file in named.iter().filter_map(|word| word.strip_suffix(".pem")) {
         let key = format!("{file}.key");
         if named.contains(&*key) {
-            let cert = ca.issue([format!("{file}.example.com")]);
+            // Longer than what is warned of.
+            let now = SystemTime::now();
+            let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+            let options = CertOptions::default().with_validity(now - days(1), now + days(90));
+            let cert = ca.issue_with([format!("{file}.example.com")], &options);
             fs::write(folder.join(key), cert.key_pem()).unwrap();
             fs::write(folder.join(file).with_extension("pem"), cert.chain_pem()).unwrap();
         } else {

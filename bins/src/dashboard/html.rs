@@ -4,6 +4,8 @@ use std::fmt;
 use std::fmt::Display;
 use std::fmt::Write;
 
+use crate::units::is_harmful;
+
 /// A page that is being written.
 ///
 /// Markup is known when the program is built. What is known later than that can only get in as text or as the value of
@@ -48,11 +50,8 @@ impl Write for Escaped<'_> {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' | '\t' => self.0.push(c),
-                // Control characters have no place in HTML, and those that turn the direction of writing could make an
-                // address look like another.
-                c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                    self.0.push('\u{fffd}');
-                }
+                // Some have no place in HTML, and others could make an address look like another.
+                c if is_harmful(c) => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }
         }

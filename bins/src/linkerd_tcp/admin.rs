@@ -1,5 +1,6 @@
 //! Pages for operators.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::config::Generation;
 use super::config::model;
 use super::metrics::Metrics;
+use super::tls;
 use super::tls::ServerTls;
 use crate::admin;
 use crate::ending::Ending;
@@ -74,18 +76,17 @@ impl Shown {
     fn certificates(&self) -> Vec<Certificate> {
         let servers = Arc::clone(&self.lock().certificates);
         let mut certificates = Vec::new();
+        // Servers may share them.
+        let mut seen = HashSet::new();
         for (settings, tls) in &*servers {
-            let configs = tls.load();
-            let named = settings.identities.iter().map(|(name, identity)| (Some(&**name), identity));
-            for (name, identity) in named.chain(settings.default_identity.iter().map(|it| (None, it))) {
+            for (identity, leaf) in tls::shown(settings, tls) {
                 let file = identity.certs.first().map(|file| file.path.display().to_string());
-                let key = configs.names.find(name);
-                let leaf = key.as_ref().and_then(|key| key.cert.first());
-                certificates.extend(leaf.map(|leaf| Certificate::of(leaf, "server", file)));
+                if !seen.contains(&leaf) {
+                    certificates.push(Certificate::of(&leaf, "server", file));
+                    seen.insert(leaf);
+                }
             }
         }
-        // Servers may share them.
-        certificates.dedup();
         certificates
     }
 }

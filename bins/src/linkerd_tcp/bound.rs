@@ -145,14 +145,19 @@ async fn reload(mut running: Running, mut reloads: Reloads, loading: Loading, dr
             () = reloads.asked() => {}
         }
         loading.begin();
-        let planned = reloads
-            .load()
-            .await
-            .and_then(|prepared| running.plan(prepared).map_err(|error| error.to_string()));
+        // Files may be slow, and the end does not wait for them.
+        let loaded = tokio::select! {
+            biased;
+            () = drain.started() => return,
+            loaded = reloads.load() => loaded,
+        };
+        let planned = loaded.and_then(|prepared| running.plan(prepared).map_err(|error| error.to_string()));
+        if drain.is_started() {
+            return;
+        }
         match planned {
             Ok(plan) => {
-                let later = running.waiting_for_start(&plan.prepared.config);
-                running.switch(plan);
+                let later = running.switch(plan);
                 serving = running.summary();
                 tracing::info!(target: "linkerd_tcp::app", serving, "the configuration was loaded again");
                 if !later.is_empty() {

@@ -37,6 +37,15 @@ pub(super) struct Metrics {
     streams: Arc<Mutex<BTreeMap<(String, SocketAddr), Gauge>>>,
 }
 
+/// What a series is about, as far as it says so.
+#[derive(Debug)]
+pub(super) struct About<'a> {
+    pub(super) label: &'a str,
+    pub(super) addr: Option<&'a str>,
+    pub(super) dst: Option<&'a str>,
+    pub(super) namespace: Option<&'a str>,
+}
+
 impl Metrics {
     /// `window` is how far minima, maxima and percentiles look back.
     pub(super) fn new(generation: Generation, window: Duration) -> Self {
@@ -68,16 +77,19 @@ impl Metrics {
         common::totals(&self.registry)
     }
 
-    /// Forgets what is about a router, an address or a destination that is gone: `lives` is asked with the label, and
-    /// with the address or the destination if the series has one.
-    pub(super) fn retain(&self, lives: impl Fn(&str, Option<&str>, Option<&str>) -> bool) {
+    /// Forgets series that are about what is gone.
+    pub(super) fn retain(&self, lives: impl Fn(&About<'_>) -> bool) {
         self.registry.forget(|_, labels| {
-            let label = ["proxy", "rt", "router"].into_iter().find_map(|name| labels.get(name));
+            let Some(label) = ["proxy", "rt", "router"].into_iter().find_map(|name| labels.get(name)) else {
+                return false;
+            };
             let addr = labels.get("srv").or_else(|| labels.get("srv_addr"));
-            label.is_some_and(|label| !lives(label, addr, labels.get("dst")))
+            !lives(&About { label, addr, dst: labels.get("dst"), namespace: labels.get("namespace") })
         });
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|(label, addr), _| lives(label, Some(&addr.to_string()), None));
+        streams.retain(|(label, addr), _| {
+            lives(&About { label, addr: Some(&addr.to_string()), dst: None, namespace: None })
+        });
     }
 
     /// What happens on the way to the endpoints of `dst`.

@@ -1,6 +1,9 @@
 //! Where a router's endpoints come from.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::hash::BuildHasherDefault;
+use std::hash::DefaultHasher;
 use std::sync::Arc;
 
 use meshlib::Endpoint;
@@ -9,6 +12,7 @@ use meshlib::Resolver;
 use meshlib::Update;
 use meshlib::Weight;
 use meshlib::observe::Observer;
+use meshlib::resolve::Keep;
 use meshlib_namerd::Mode;
 use meshlib_namerd::Namerd;
 use meshlib_namerd::Watch;
@@ -21,14 +25,20 @@ use crate::load::Problem;
 
 /// A resolver that is made but for whom it reports to.
 pub(super) enum Names {
-    Namerd(Namerd),
+    /// With a digest of the files that TLS towards it is made of.
+    Namerd(Namerd, u64),
     Static(Arc<BTreeMap<String, Update>>),
 }
 
 impl Names {
     pub(super) fn new(config: &ResolverConfig, shared: &tls::Shared) -> Result<Self, ConfigError> {
         match config {
-            ResolverConfig::Namerd(config) => namerd(config, shared).map(Self::Namerd),
+            ResolverConfig::Namerd(config) => {
+                let files = config.tls.iter().flat_map(tls::files_of).map(|file| std::fs::read(file).ok());
+                let digest =
+                    BuildHasherDefault::<DefaultHasher>::default().hash_one(files.collect::<Vec<_>>());
+                Ok(Self::Namerd(namerd(config, shared)?, digest))
+            }
             ResolverConfig::Static(names) => {
                 let names = names.iter().map(|(name, endpoints)| (name.clone(), update(endpoints)));
                 Ok(Self::Static(Arc::new(names.collect())))
@@ -36,10 +46,18 @@ impl Names {
         }
     }
 
-    /// The resolver, reporting to an observer.
+    /// Another one means that files have changed, and with them what was made of them.
+    pub(super) fn digest(&self) -> u64 {
+        match self {
+            Self::Namerd(_, digest) => *digest,
+            Self::Static(_) => 0,
+        }
+    }
+
+    /// The resolver, reporting to an observer. What it knows of a name is known at once to others who ask for it.
     pub(super) fn observed(&self, observer: Arc<dyn Observer>) -> Arc<dyn Resolver<String>> {
         match self {
-            Self::Namerd(namerd) => Arc::new(namerd.clone().observe(observer)),
+            Self::Namerd(namerd, _) => Arc::new(Keep::new(namerd.clone().observe(observer))),
             Self::Static(names) => {
                 let names = Arc::clone(names);
                 Arc::new(move |name: String| {

@@ -13,6 +13,7 @@ use meshlib::Drain;
 use super::Bound;
 use super::Prepared;
 use super::Reloads;
+use super::Sessions;
 use super::config;
 use super::config::Config;
 use crate::cli;
@@ -105,15 +106,18 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let Loaded { source, config, warnings } = Loaded::new(args)?;
-    for warning in &warnings {
-        eprintln!("{warning}");
-    }
+    let Loaded { source, config, mut warnings } = Loaded::new(args)?;
     if args.print_config {
+        tell(&warnings);
         cli::print(load::yaml(&config.to_value()).trim_end());
         return Ok(());
     }
-    let prepared = Prepared::new(config).map_err(wrong)?;
+    let prepared = Prepared::new(config).map_err(|error| {
+        tell(&warnings);
+        wrong(error)
+    })?;
+    warnings.extend(prepared.warnings());
+    tell(&warnings);
     if args.check {
         if args.strict && !warnings.is_empty() {
             return Err(Failure::Config(format!("{source}: {} warnings", warnings.len())));
@@ -126,6 +130,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         // Before anybody can connect, so that no signal ends the process in the midst of a connection.
         let signals = Signals::install().map_err(Failure::runtime)?;
         let status = format!("serving {}", prepared.summary());
+        let sessions = prepared.sessions();
         let passed = Passed::take("linkerd-tcp", &[]).map_err(|error| {
             Failure::Runtime(format!("the sockets that were passed are of no use: {error}"))
         })?;
@@ -133,8 +138,14 @@ fn run(args: &Args) -> Result<(), Failure> {
         if bound.announces_admin() {
             cli::print(&format!("Listening on http://{}.", bound.admin()));
         }
-        serve(bound, source, args.clone(), &status, signals).await
+        serve(bound, source, args.clone(), sessions, &status, signals).await
     })
+}
+
+fn tell(warnings: &[Warning]) {
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
 }
 
 fn wrong(error: ConfigError) -> Failure {
@@ -165,13 +176,13 @@ impl Loaded {
     }
 
     /// While the program runs: what is worth a word is logged.
-    fn again(args: &Args) -> Result<Prepared, String> {
+    fn again(args: &Args, sessions: &Sessions) -> Result<Prepared, String> {
         if args.path.as_os_str() == "-" {
             return Err("stdin can be read but once: certificates and keys are looked at".into());
         }
         let Self { config, warnings, .. } = Self::new(args).map_err(|failure| failure.to_string())?;
-        let prepared = Prepared::new(config).map_err(|error| error.to_string())?;
-        for warning in warnings {
+        let prepared = sessions.prepare(config).map_err(|error| error.to_string())?;
+        for warning in warnings.into_iter().chain(prepared.warnings()) {
             tracing::warn!(target: "linkerd_tcp::app", "{warning}");
         }
         Ok(prepared)
@@ -182,10 +193,11 @@ async fn serve(
     bound: Bound,
     source: Arc<str>,
     args: Args,
+    sessions: Sessions,
     status: &str,
     mut signals: Signals,
 ) -> Result<(), Failure> {
-    let (ask, reloads) = Reloads::new(&*source, move || Loaded::again(&args));
+    let (ask, reloads) = Reloads::new(&*source, move || Loaded::again(&args, &sessions));
     let ending = Ending::new(Drain::new(), bound.grace());
     let serving = bound.run(ending.clone(), reloads);
     let served = ending.serve(serving, status, &mut signals, |order| match order {

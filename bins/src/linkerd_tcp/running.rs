@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time;
 
 use super::Prepared;
 use super::admin::Shown;
@@ -56,8 +57,8 @@ pub(super) struct Plan {
 enum Start {
     /// The one that runs is no different: the number of its router and its own.
     Stays(usize, usize),
-    /// It is started on these sockets.
-    Begins(Sockets),
+    /// It is started on these sockets, in the place of one that runs: the number of its router and its own.
+    Begins(Sockets, Option<(usize, usize)>),
 }
 
 /// The sockets of a server, one for each worker.
@@ -67,6 +68,8 @@ struct Sockets {
     serving: Vec<TcpListener>,
     /// The same again, for a server that may come after this one.
     kept: Vec<TcpListener>,
+    /// Whether the service manager has opened them, whatever the address of the configuration is.
+    is_passed: bool,
 }
 
 /// What runs.
@@ -84,6 +87,8 @@ pub(super) struct Running {
 /// The servers of a router and what they share.
 struct Router {
     label: String,
+    /// As it would be written: where endpoints come from, and what else all servers share.
+    source: Value,
     shared: Value,
     resolver: Arc<dyn Resolver<String>>,
     destinations: BTreeMap<String, (Destination, Following)>,
@@ -96,7 +101,11 @@ struct Live {
     asked: SocketAddr,
     addr: SocketAddr,
     server: Server,
+    buffer: usize,
+    /// The limit of connections, which those of servers before this one count for, too.
+    limit: Option<Arc<Semaphore>>,
     kept: Vec<TcpListener>,
+    is_passed: bool,
     drain: Drain,
     tls: Option<Arc<ServerTls>>,
     _following: Following,
@@ -106,9 +115,9 @@ struct Live {
 type Following = JoinSet<()>;
 
 impl Sockets {
-    fn new((addr, serving): (SocketAddr, Vec<TcpListener>)) -> io::Result<Self> {
+    fn new((addr, serving): (SocketAddr, Vec<TcpListener>), is_passed: bool) -> io::Result<Self> {
         let kept = again(&serving)?;
-        Ok(Self { addr, serving, kept })
+        Ok(Self { addr, serving, kept, is_passed })
     }
 }
 
@@ -128,8 +137,8 @@ impl Plan {
         passed: &mut Passed,
     ) -> Result<Self, ConfigError> {
         let open = |label: &str, server: &Server| match passed.next(label) {
-            Some(socket) => sockets::share(socket, workers),
-            None => workers::listen(server.addr, &ListenOptions::default(), workers),
+            Some(socket) => Sockets::new(sockets::share(socket, workers)?, true),
+            None => listen(server, workers),
         };
         Self::new(prepared, |_, _| None, open)
     }
@@ -137,13 +146,13 @@ impl Plan {
     fn new(
         prepared: Prepared,
         mut running: impl FnMut(&model::Router, &Server) -> Option<io::Result<Start>>,
-        mut open: impl FnMut(&str, &Server) -> io::Result<(SocketAddr, Vec<TcpListener>)>,
+        mut open: impl FnMut(&str, &Server) -> io::Result<Sockets>,
     ) -> Result<Self, ConfigError> {
         let (mut servers, mut problems) = (Vec::new(), Vec::new());
         for router in &prepared.config.routers {
             for server in &router.servers {
                 let opened = running(router, server)
-                    .unwrap_or_else(|| open(&router.label, server).and_then(Sockets::new).map(Start::Begins));
+                    .unwrap_or_else(|| open(&router.label, server).map(|it| Start::Begins(it, None)));
                 match opened {
                     Ok(start) => servers.push(start),
                     Err(error) => {
@@ -160,7 +169,7 @@ impl Plan {
     /// Where each server listens, in the order of the configuration.
     pub(super) fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.servers.iter().filter_map(|start| match start {
-            Start::Begins(sockets) => Some(sockets.addr),
+            Start::Begins(sockets, _) => Some(sockets.addr),
             Start::Stays(..) => None,
         })
     }
@@ -186,43 +195,61 @@ impl Running {
         }
         let mut taken: Vec<(usize, usize)> = Vec::new();
         let config = prepared.config.clone();
+        let digests: Vec<_> = prepared.routers.iter().map(|router| router.names.digest()).collect();
+        let digest = |router: &model::Router| {
+            let n = config.routers.iter().position(|it| it.label == router.label);
+            n.map_or(0, |n| digests[n])
+        };
         let running = |router: &model::Router, server: &Server| {
             let (r, s) = self.find(&router.label, server.addr, &taken)?;
             taken.push((r, s));
             let (old, live) = (&self.routers[r], &self.routers[r].servers[s]);
             let is_same = old.label == router.label
+                && old.source == source(&config, router, digest(router))
                 && old.shared == shared(&config, router)
-                && live.server.dst == server.dst
+                && (live.buffer, &live.server.dst) == (config.buffer_size, &server.dst)
                 && live.server.to_value(generation) == server.to_value(generation);
             if is_same {
                 return Some(Ok(Start::Stays(r, s)));
             }
-            Some(again(&live.kept).and_then(|serving| Sockets::new((live.addr, serving))).map(Start::Begins))
+            let sockets =
+                again(&live.kept).and_then(|again| Sockets::new((live.addr, again), live.is_passed));
+            Some(sockets.map(|sockets| Start::Begins(sockets, Some((r, s)))))
         };
         let workers = self.hands.count();
-        let open =
-            |_: &str, server: &Server| workers::listen(server.addr, &ListenOptions::default(), workers);
+        let open = |_: &str, server: &Server| {
+            listen(server, workers).map_err(|error| {
+                let mut own = self.routers.iter().flat_map(|router| &router.servers);
+                let is_own = error.kind() == io::ErrorKind::AddrInUse
+                    && own.any(|live| live.addr.port() == server.addr.port());
+                if !is_own {
+                    return error;
+                }
+                let why = "this program has that port at another address, and gives it up at its end";
+                io::Error::other(format!("{error}: {why}"))
+            })
+        };
         Plan::new(prepared, running, open)
     }
 
-    /// The server that listens at an address, preferably of this router. What is taken is somebody else's.
+    /// The server that runs in the place of one of a router: on a socket that was passed for it, else the one at its
+    /// address, preferably of this router. What is taken is somebody else's.
     fn find(&self, label: &str, asked: SocketAddr, taken: &[(usize, usize)]) -> Option<(usize, usize)> {
         let all = self.routers.iter().enumerate().flat_map(|(r, router)| {
-            router.servers.iter().enumerate().map(move |(s, live)| (r, s, &router.label, live))
+            router.servers.iter().enumerate().map(move |(s, live)| ((r, s), router.label == label, live))
         });
-        let free: Vec<_> = all
-            .filter(|(r, s, _, live)| live.asked == asked && !taken.contains(&(*r, *s)))
-            .map(|(r, s, own, _)| (r, s, own == label))
-            .collect();
-        let found = free.iter().find(|(_, _, is_own)| *is_own).or_else(|| {
-            // Any free port is as good as another, but for a server of one's own.
-            free.first().filter(|_| asked.port() != 0)
-        });
-        found.map(|(r, s, _)| (*r, *s))
+        let free: Vec<_> = all.filter(|(at, ..)| !taken.contains(at)).collect();
+        let passed = free.iter().find(|(_, is_own, live)| *is_own && live.is_passed);
+        let mut here = free.iter().filter(|(_, _, live)| live.asked == asked && !live.is_passed);
+        let own = here.clone().find(|(_, is_own, _)| *is_own);
+        // Any free port is as good as another, but for a server of one's own.
+        let found = passed.or(own).or_else(|| here.next().filter(|_| asked.port() != 0));
+        found.map(|(at, ..)| *at)
     }
 
-    /// What of another configuration has no effect before the next start, by the names of its fields.
-    pub(super) fn waiting_for_start(&self, config: &Config) -> Vec<&'static str> {
+    /// What of another configuration has no effect before the next start, by the names of its fields. These are put back to
+    /// what they are.
+    fn put_off(&self, config: &mut Config) -> Vec<&'static str> {
         let Some(old) = &self.config else { return Vec::new() };
         let mut names = Vec::new();
         if old.workers != config.workers {
@@ -237,6 +264,7 @@ impl Running {
         if old.admin.grace != config.admin.grace {
             names.push("admin.graceSecs");
         }
+        (config.workers, config.admin) = (old.workers, old.admin.clone());
         names
     }
 
@@ -250,11 +278,14 @@ impl Running {
         self.look.send_replace(());
     }
 
-    /// Does as planned. Must be called in a runtime.
-    pub(super) fn switch(&mut self, plan: Plan) {
+    /// Does as planned, and returns what has no effect before the next start. Must be called in a runtime.
+    pub(super) fn switch(&mut self, plan: Plan) -> Vec<&'static str> {
         let Plan { prepared, servers } = plan;
-        let Prepared { config, routers } = prepared;
+        let Prepared { mut config, routers, .. } = prepared;
+        let later = self.put_off(&mut config);
         let mut starts = servers.into_iter();
+        // Balancers that end, but not before others have asked for the names that they know.
+        let mut going: Vec<BTreeMap<String, (Destination, Following)>> = Vec::new();
         let mut old: Vec<Option<Router>> = std::mem::take(&mut self.routers).into_iter().map(Some).collect();
         let mut old_servers: Vec<Vec<Option<Live>>> = old
             .iter_mut()
@@ -263,27 +294,50 @@ impl Running {
             })
             .collect();
         for (settings, files) in config.routers.iter().zip(routers) {
-            let shared = shared(&config, settings);
-            let same = old.iter_mut().find(|router| {
-                router.as_ref().is_some_and(|it| it.label == settings.label && it.shared == shared)
+            let (source, shared) =
+                (source(&config, settings, files.names.digest()), shared(&config, settings));
+            let before = old.iter_mut().find(|router| {
+                router.as_ref().is_some_and(|it| it.label == settings.label && it.source == source)
             });
-            let mut router = same.and_then(Option::take).unwrap_or_else(|| {
-                let observer =
-                    self.metrics.resolver(&settings.label, namespace(&settings.resolver).unwrap_or_default());
-                Router {
-                    label: settings.label.clone(),
-                    shared,
-                    resolver: files.names.observed(observer),
-                    destinations: BTreeMap::new(),
-                    servers: Vec::new(),
+            let mut router = match before.and_then(Option::take) {
+                Some(router) if router.shared == shared => router,
+                // What is known of names stays; how endpoints are connected does not.
+                Some(router) => {
+                    going.push(router.destinations);
+                    Router { shared, destinations: BTreeMap::new(), ..router }
                 }
-            });
+                None => {
+                    let namespace = namespace(&settings.resolver).unwrap_or_default();
+                    let observer = self.metrics.resolver(&settings.label, namespace);
+                    Router {
+                        label: settings.label.clone(),
+                        source,
+                        shared,
+                        resolver: files.names.observed(observer),
+                        destinations: BTreeMap::new(),
+                        servers: Vec::new(),
+                    }
+                }
+            };
             let tls = files.servers.into_iter().zip(files.clients);
             for (server, (tls, client)) in settings.servers.iter().zip(tls) {
                 let live = match starts.next() {
                     Some(Start::Stays(r, s)) => old_servers[r][s].take(),
-                    Some(Start::Begins(sockets)) => {
-                        Some(self.begin(&config, settings, server, &mut router, tls, client, sockets))
+                    Some(Start::Begins(sockets, before)) => {
+                        let before = before.and_then(|(r, s)| old_servers[r][s].as_ref());
+                        // Those that are connected count for as long as they are.
+                        let limit =
+                            before.filter(|live| live.server.max_connections == server.max_connections);
+                        let limit = limit.and_then(|live| live.limit.clone());
+                        Some(self.begin(
+                            &config,
+                            settings,
+                            server,
+                            &mut router,
+                            (tls, client),
+                            sockets,
+                            limit,
+                        ))
                     }
                     None => None,
                 };
@@ -298,15 +352,22 @@ impl Running {
         }
         // The routers that are left over go with their resolvers.
         drop(old);
-        self.metrics.retain(|label, addr, dst| {
-            self.routers.iter().filter(|router| router.label == label).any(|router| {
-                addr.is_none_or(|addr| router.servers.iter().any(|live| live.addr.to_string() == addr))
-                    && dst.is_none_or(|dst| router.servers.iter().any(|live| live.server.dst == dst))
-            })
+        tokio::spawn(async move {
+            time::sleep(INTERVAL).await;
+            drop(going);
+        });
+        self.metrics.retain(|series| {
+            let of_label = config.routers.iter().zip(&self.routers).find(|(_, it)| it.label == series.label);
+            let Some((settings, router)) = of_label else { return false };
+            let lives = |is_it: &dyn Fn(&Live) -> bool| router.servers.iter().any(is_it);
+            series.addr.is_none_or(|addr| lives(&|live| live.addr.to_string() == addr))
+                && series.dst.is_none_or(|dst| lives(&|live| live.server.dst == dst))
+                && series.namespace.is_none_or(|it| it == namespace(&settings.resolver).unwrap_or_default())
         });
         self.show(&config);
         self.config = Some(config);
         self.look();
+        later
     }
 
     /// Starts a server.
@@ -317,11 +378,11 @@ impl Running {
         settings: &model::Router,
         server: &Server,
         router: &mut Router,
-        tls: Option<Arc<ServerTls>>,
-        client: Option<Arc<ClientTls>>,
+        (tls, client): (Option<Arc<ServerTls>>, Option<Arc<ClientTls>>),
         sockets: Sockets,
+        limit: Option<Arc<Semaphore>>,
     ) -> Live {
-        let Sockets { addr, serving, kept } = sockets;
+        let Sockets { addr, serving, kept, is_passed } = sockets;
         let label = &settings.label;
         let generation = config.generation;
         if !router.destinations.contains_key(&server.dst) {
@@ -339,7 +400,10 @@ impl Running {
         }
         let (destination, _) = &router.destinations[&server.dst];
         let observer = self.metrics.server(label, addr, server);
-        let limit = server.max_connections.map(|n| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))));
+        let limit = server
+            .max_connections
+            .map(|n| limit.unwrap_or_else(|| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)))));
+        let limit_kept = limit.clone();
         let drain = self.drain.part();
         let workers = serving.len();
         tracing::info!(target: "linkerd_tcp::app", router = %label, %addr, dst = %server.dst, workers, "listening");
@@ -368,7 +432,10 @@ impl Running {
             asked: server.addr,
             addr,
             server: server.clone(),
+            buffer: config.buffer_size,
+            limit: limit_kept,
             kept,
+            is_passed,
             drain,
             _following: self.follow(tls.clone()),
             tls,
@@ -412,8 +479,25 @@ impl Running {
     }
 }
 
-/// What all servers of a router share, as it would be written.
+fn listen(server: &Server, workers: usize) -> io::Result<Sockets> {
+    Sockets::new(workers::listen(server.addr, &ListenOptions::default(), workers)?, false)
+}
+
+/// Where the endpoints of a router come from, as it would be written, with a digest of the files that it names.
+fn source(config: &Config, router: &model::Router, files: u64) -> Value {
+    let (source, _) = parts(config, router);
+    serde_json::json!({ "files": files, "source": source })
+}
+
+/// What else all servers of a router share, as it would be written.
 fn shared(config: &Config, router: &model::Router) -> Value {
+    parts(config, router).1
+}
+
+fn parts(config: &Config, router: &model::Router) -> (Value, Value) {
     let router = model::Router { servers: Vec::new(), ..router.clone() };
-    serde_json::json!({ "buffer": config.buffer_size, "router": router.to_value(config.generation) })
+    let mut written = router.to_value(config.generation);
+    let source =
+        ["namerd", "interpreter"].map(|name| written.as_object_mut().and_then(|all| all.remove(name)));
+    (source.into_iter().flatten().collect(), written)
 }

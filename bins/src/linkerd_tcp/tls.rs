@@ -202,6 +202,23 @@ fn files(identity: &model::Identity) -> impl Iterator<Item = &FileRef> {
     identity.certs.iter().chain([&identity.private_key])
 }
 
+/// What clients may be shown, with what names it.
+pub(super) fn shown<'a>(
+    settings: &'a model::ServerTls,
+    tls: &ServerTls,
+) -> Vec<(&'a model::Identity, Vec<u8>)> {
+    let configs = tls.load();
+    let named = settings.identities.iter().map(|(name, identity)| (Some(&**name), identity));
+    let all = named.chain(settings.default_identity.iter().map(|identity| (None, identity)));
+    let leaf = |name| Some(configs.names.find(name)?.cert.first()?.to_vec());
+    all.filter_map(|(name, identity)| Some((identity, leaf(name)?))).collect()
+}
+
+/// The files that TLS towards a resolver is made of.
+pub(super) fn files_of(tls: &model::ResolverTls) -> impl Iterator<Item = &FileRef> {
+    tls.trust_certs.iter().flatten().chain(tls.client_auth.iter().flat_map(files))
+}
+
 fn path(file: &FileRef) -> PathBuf {
     file.path.clone()
 }
@@ -214,7 +231,7 @@ fn dedup(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
 
 /// One server's certificates with two configurations, that differ in whether a protocol is negotiated.
 pub(super) struct ServerConfigs {
-    pub(super) names: Arc<CertResolver>,
+    names: Arc<CertResolver>,
     plain: Arc<ServerConfig>,
     alpn: Arc<ServerConfig>,
 }

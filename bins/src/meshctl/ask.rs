@@ -124,7 +124,9 @@ impl Client {
     /// If there is no such page, it says something else, or there is no answer.
     pub(super) async fn json<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, AskError> {
         let text = self.text(path).await?;
-        serde_json::from_str(&clean::json(&text)).map_err(|error| self.foreign(path, &error))
+        let mut value = serde_json::from_str(&text).map_err(|error| self.foreign(path, &error))?;
+        clean::document(&mut value);
+        serde_json::from_value(value).map_err(|error| self.foreign(path, &error))
     }
 
     /// The error for an answer that is not what was asked for.

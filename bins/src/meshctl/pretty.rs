@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::de::IgnoredAny;
 
-use super::clean;
+use crate::units::is_harmful;
 
 /// How deep documents may be. Those of our programs are a fraction of it.
 const DEPTH: usize = 64;
@@ -79,7 +79,7 @@ fn push_line(text: &mut String, depth: usize) {
 }
 
 fn push_harmless(text: &mut String, c: char) {
-    if !clean::is_harmful(c) {
+    if !is_harmful(c) {
         return text.push(c);
     }
     let mut units = [0; 2];
@@ -143,7 +143,7 @@ mod tests {
             let pretty = pretty(&value.to_string()).unwrap();
 
             prop_assert_eq!(serde_json::from_str::<Value>(&pretty).unwrap(), value);
-            prop_assert!(!pretty.chars().any(|c| c != '\n' && clean::is_harmful(c)));
+            prop_assert!(!pretty.chars().any(|c| c != '\n' && is_harmful(c)));
         }
     }
 }

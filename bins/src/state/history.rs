@@ -21,8 +21,8 @@ pub struct Totals {
     pub ended: u64,
     /// How many of them ended badly.
     pub failed: u64,
-    /// How many of them were over TLS.
-    pub tls: u64,
+    /// How many of them were over TLS, where that is known.
+    pub tls: Option<u64>,
     /// How many go on.
     pub in_flight: u64,
     /// How many took at most so many seconds; the last bound is infinite.
@@ -80,7 +80,8 @@ impl History {
 fn between(old: &Totals, new: &Totals, seconds: f64) -> Point {
     // Series of what has left are forgotten, and take their counts with them.
     let grown = |of: fn(&Totals) -> u64| of(new).saturating_sub(of(old));
-    let (ended, failed, tls) = (grown(|it| it.ended), grown(|it| it.failed), grown(|it| it.tls));
+    let (ended, failed) = (grown(|it| it.ended), grown(|it| it.failed));
+    let tls = new.tls.map(|_| grown(|it| it.tls.unwrap_or_default()));
     let share = |part: u64| (ended > 0).then(|| (part as f64 / ended as f64).min(1.0));
     let counts: Vec<(f64, u64)> = new
         .latency
@@ -94,7 +95,7 @@ fn between(old: &Totals, new: &Totals, seconds: f64) -> Point {
         ago_ms: 0,
         rate: (seconds > 0.0).then(|| ended as f64 / seconds),
         success: share(ended.saturating_sub(failed)),
-        tls: share(tls),
+        tls: tls.and_then(share),
         p50_ms: percentile(&counts, 0.50),
         p95_ms: percentile(&counts, 0.95),
         p99_ms: percentile(&counts, 0.99),
@@ -126,7 +127,7 @@ mod tests {
 
     fn totals(ended: u64, failed: u64, fast: u64) -> Totals {
         let latency = vec![(0.001, fast), (0.01, ended), (f64::INFINITY, ended)];
-        Totals { unit: "connections", ended, failed, tls: ended / 2, in_flight: 3, latency }
+        Totals { unit: "connections", ended, failed, tls: Some(ended / 2), in_flight: 3, latency }
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,7 +60,7 @@ impl Metrics {
             unit: "requests",
             ended,
             failed: self.registry.sum("tricot_requests_total", is_failure) as u64,
-            tls: ended,
+            tls: Some(ended),
             in_flight: self.registry.sum("tricot_requests_in_flight", |_| true).max(0.0) as u64,
             latency: self.registry.buckets("tricot_request_duration_seconds", |_| true),
         }

@@ -47,7 +47,8 @@ impl Source for Made {
         let ended = self.ended.fetch_add(self.each, Relaxed);
         let mut totals = Totals::default();
         totals.unit = "connections";
-        (totals.ended, totals.failed, totals.tls, totals.in_flight) = (ended, ended / 100, ended / 2, 1_234);
+        (totals.ended, totals.failed, totals.tls, totals.in_flight) =
+            (ended, ended / 100, Some(ended / 2), 1_234);
         totals.latency = vec![(0.001, ended / 2), (0.1, ended), (f64::INFINITY, ended)];
         totals
     }

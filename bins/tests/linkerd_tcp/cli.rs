@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::process::Stdio;
 
+use meshlib::test_util::CertOptions;
+use meshlib::test_util::TestCa;
 use tempfile::tempdir;
 
 use crate::process::Ended;
@@ -109,7 +111,7 @@ fn nothing_is_bound_for_a_bad_configuration() {
 #[test]
 fn bad_certificates_and_keys_are_refused_with_their_path() {
     let dir = tempdir().unwrap();
-    let (one, other) = (meshlib::test_util::TestCa::new(), meshlib::test_util::TestCa::new());
+    let (one, other) = (TestCa::new(), TestCa::new());
     let (one, other) = (one.issue(["a"]), other.issue(["a"]));
     fs::write(dir.path().join("cert.pem"), one.chain_pem()).unwrap();
     fs::write(dir.path().join("key.pem"), one.key_pem()).unwrap();
@@ -265,4 +267,29 @@ fn errors_are_logged_and_nothing_else_unless_asked_for() {
 
     assert!(line.starts_with("Listening on http://127.0.0.1:"), "{line}");
     assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}
+
+#[test]
+fn certificates_that_end_soon_are_warned_of() {
+    let (ca, dir) = (TestCa::new(), tempdir().unwrap());
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let now = std::time::SystemTime::now();
+    let tls = "tls: {defaultIdentity: {certs: [cert.pem], privateKey: key.pem}}";
+    fs::write(dir.path().join("config.yml"), fixed(&[], tls, "")).unwrap();
+    let lasting = CertOptions::default().with_validity(now - day, now + 15 * day);
+    let ending = CertOptions::default().with_validity(now - day, now + 3 * day + day / 2);
+    for (options, said) in [
+        (lasting, ""),
+        (ending, "warning: this certificate ends in 3 days\n"),
+        (CertOptions::default().expired(), "warning: this certificate has ended: clients refuse it\n"),
+    ] {
+        ca.issue_with(["proxy"], &options).write_to(&dir).unwrap();
+
+        let checked = program(dir.path(), &["--check", "config.yml"], "");
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        assert!(checked.stderr.contains(said) && checked.stderr.is_empty() == said.is_empty(), "{checked:?}");
+        assert!(said.is_empty() || checked.stderr.starts_with("config.yml:7:"), "{checked:?}");
+        let strict = program(dir.path(), &["--check", "--strict", "config.yml"], "");
+        assert_eq!(strict.code, Some(if said.is_empty() { 0 } else { 1 }), "{strict:?}");
+    }
 }

@@ -134,7 +134,7 @@ async fn no_connection_fails_while_configurations_come_and_go() {
         let said = program.load(&first);
         assert!(said.contains("serving 2 routers, 2 servers"), "{said}");
         load.goes_on(20).await;
-        assert!(TcpStream::connect(comes).await.is_err(), "nobody listens there any more");
+        until("nobody listens there any more", async || TcpStream::connect(comes).await.is_err()).await;
     }
 
     load.ends().await;
@@ -311,4 +311,110 @@ async fn a_proxy_may_be_given_another_path() {
     program.load(&config("/svc/two"));
 
     assert_eq!(greeted(addr, 3).await.unwrap().1, "two");
+}
+
+/// Between two HUPs and in what is shown: what waits for the next start is not in force.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_off_stays_so_and_is_said_each_time() {
+    let backend = Echo::start().await;
+    let config = routers(&[("web", free(), backend.addr(), "")]);
+    let program = Program::start(&format!("workers: 1\n{config}"));
+
+    for n in 1..=2 {
+        program.load(&format!("workers: 2\n{config}"));
+        crate::child::eventually("it is said", || program.stderr().count("after the next start") == n);
+    }
+    let shown = ask(program.admin(), "GET", "/config.json").await.unwrap().body;
+    assert!(shown.contains("\"workers\": 1"), "{shown}");
+    program.load(&format!("workers: 1\n{config}"));
+    assert_eq!(program.stderr().count("after the next start"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_known_at_once_when_only_the_way_to_endpoints_changes() {
+    let backend = Echo::start().await;
+    let namerd = NamerdServer::bind("127.0.0.1:0").await.unwrap();
+    namerd.set("default", "/svc/web", Addr::bound([Address::new(backend.addr())])).unwrap();
+    let (addr, url) = (free(), namerd.url());
+    let config = |more: &str, buffer: usize| {
+        format!(
+            "{{admin: {{port: 0}}, bufferSizeBytes: {buffer}, routers: [{{label: web, servers: [{{port: {}, dstName: /svc/web}}], \
+             interpreter: {{kind: io.l5d.namerd.http, baseUrl: '{url}'}}, client: {{kind: io.l5d.global{more}}}}}]}}",
+            addr.port()
+        )
+    };
+    let program = Program::start(&config("", 65_536));
+    exchange(addr).await.unwrap();
+    drop(namerd);
+
+    for (more, buffer) in
+        [("", 8192), (", maxWaiters: 7", 8192), (", failFast: {maxConsecutiveFailures: 1}", 4096)]
+    {
+        program.load(&config(more, buffer));
+        assert_eq!(ask(program.admin(), "GET", "/ready").await.unwrap().status, 200, "{more}");
+        exchange(addr).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_connections_counts_those_from_before() {
+    let (backend, addr) = (Echo::start().await, free());
+    let program = Program::start(&routers(&[("web", addr, backend.addr(), ", maxConcurrency: 2")]));
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut io = TcpStream::connect(addr).await.unwrap();
+        echo(&mut io, b"x").await.unwrap();
+        streams.push(io);
+    }
+
+    program.load(&routers(&[("web", addr, backend.addr(), ", maxConcurrency: 2, idleTimeoutMs: 60000")]));
+
+    let mut third = TcpStream::connect(addr).await.unwrap();
+    let answered = tokio::time::timeout(std::time::Duration::from_millis(300), echo(&mut third, b"y"));
+    assert!(answered.await.is_err(), "two are there already");
+    drop(streams.pop());
+    let mut fourth = TcpStream::connect(addr).await.unwrap();
+    // The third comes first.
+    drop(third);
+    assert_eq!(echo(&mut fourth, b"z").await.unwrap(), b"z");
+}
+
+/// A file that has no end, such as a pipe that nobody writes to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_does_not_wait_for_a_configuration_that_is_being_loaded() {
+    let (backend, addr) = (Echo::start().await, free());
+    let mut program = Program::start(&routers(&[("web", addr, backend.addr(), "")]));
+    let file = program.dir.path().join("config.yml");
+    fs::remove_file(&file).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(made.success());
+
+    program.signal(Signal::HUP);
+    program.stderr().wait_for("the signal", |line| line.contains("HUP: loading"));
+    exchange(addr).await.unwrap();
+    program.signal(Signal::TERM);
+
+    assert_eq!(program.exit(SOON).await.code(), Some(0));
+}
+
+/// What a server of long ago held is gone, although a stream from then goes on: its spare connections among it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_were_replaced_keep_no_connections_ready() {
+    let (backend, addr) = (Echo::start().await, free());
+    let config = |idle: u32| {
+        let text = routers(&[("web", addr, backend.addr(), &format!(", idleTimeoutMs: {idle}"))]);
+        text + &format!("    client: {{kind: io.l5d.global, minConnections: 3, maxWaiters: {idle}}}\n")
+    };
+    let program = Program::start(&config(50_000));
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    echo(&mut stream, b"x").await.unwrap();
+
+    for idle in 60_000..60_005 {
+        program.load(&config(idle));
+        exchange(addr).await.unwrap();
+    }
+
+    // Three that wait, and the one of the stream.
+    until("those of old are gone", async || backend.open() <= 4).await;
+    assert_eq!(echo(&mut stream, b"y").await.unwrap(), b"y");
 }

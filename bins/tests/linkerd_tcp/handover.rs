@@ -72,3 +72,20 @@ async fn a_socket_that_nobody_asked_for_is_named_and_changes_nothing() {
     assert_ne!(program.addr(), socket.local_addr().unwrap());
     exchange(program.addr()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_passed_socket_stays_whatever_becomes_of_the_address_in_the_file() {
+    let backend = Echo::start().await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    let program = start(&socket, "default", backend.addr());
+    exchange(addr).await.unwrap();
+
+    let config = fixed(&[backend.addr()], "", "").replace("      - port: 0", "      - port: 1");
+    std::fs::write(program.dir.path().join("config.yml"), config).unwrap();
+    program.signal(Signal::HUP);
+    program.stderr().wait_for("the new one", |line| line.contains("the configuration was loaded again"));
+
+    // Nobody else takes what waits in its queue.
+    exchange(addr).await.unwrap();
+}

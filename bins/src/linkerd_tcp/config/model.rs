@@ -66,10 +66,10 @@ impl Config {
     pub fn summary(&self) -> String {
         let servers: usize = self.routers.iter().map(|router| router.servers.len()).sum();
         let kind = match self.generation {
-            Generation::Proxies => plural(self.routers.len(), "proxy", "proxies"),
-            Generation::Routers => plural(self.routers.len(), "router", "routers"),
+            Generation::Proxies => plural(self.routers.len() as u64, "proxy", "proxies"),
+            Generation::Routers => plural(self.routers.len() as u64, "router", "routers"),
         };
-        format!("{kind}, {}", plural(servers, "server", "servers"))
+        format!("{kind}, {}", plural(servers as u64, "server", "servers"))
     }
 
     /// Serves admin requests elsewhere than the file says. Whoever says so has chosen the address as if it were in the
@@ -89,7 +89,9 @@ impl Config {
     }
 }
 
-fn plural(n: usize, one: &str, many: &str) -> String {
+/// A number of things.
+pub(in super::super) fn plural(n: impl Into<u64>, one: &str, many: &str) -> String {
+    let n = n.into();
     format!("{n} {}", if n == 1 { one } else { many })
 }
 

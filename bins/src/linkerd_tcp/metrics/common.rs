@@ -85,7 +85,7 @@ pub(super) fn totals(registry: &Registry) -> Totals {
         unit: "connections",
         ended: ok + failed,
         failed,
-        tls: count("tls", "true"),
+        tls: Some(count("tls", "true")),
         in_flight: registry.sum(ACTIVE, |_| true).max(0.0) as u64,
         latency: registry.buckets(READY, |_| true),
     }

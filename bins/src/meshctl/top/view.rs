@@ -15,6 +15,7 @@ use crate::meshctl::clean;
 use crate::meshctl::row::Row;
 use crate::state::Point;
 use crate::state::State;
+use crate::units::is_harmful;
 
 /// What rows are sorted by. The largest comes first, of names the smallest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -167,9 +168,7 @@ impl View {
             KeyCode::Backspace => {
                 self.filter.pop();
             }
-            KeyCode::Char(c)
-                if !has_control && !clean::is_harmful(c) && self.filter.chars().count() < FILTER =>
-            {
+            KeyCode::Char(c) if !has_control && !is_harmful(c) && self.filter.chars().count() < FILTER => {
                 self.filter.push(c);
             }
             _ => {}

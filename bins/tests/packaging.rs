@@ -322,12 +322,15 @@ fn holds(tool: &str, files: &[&str], configs: &[&str], units: &str) -> Option<(P
 
     assert_eq!(package.files(), files);
     let root = package.unpack();
-    assert_eq!(
-        fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap().lines().collect::<Vec<_>>(),
-        configs
-    );
+    // There is no such file if there are none.
+    let named = fs::read_to_string(root.join("DEBIAN/conffiles")).unwrap_or_default();
+    assert_eq!(named.lines().collect::<Vec<_>>(), configs);
     for script in ["postinst", "prerm", "postrm"] {
         let script = root.join("DEBIAN").join(script);
+        assert_eq!(script.exists(), !units.is_empty());
+        if units.is_empty() {
+            continue;
+        }
         said(Command::new("sh").arg("-n").arg(&script));
         assert!(fs::read_to_string(&script).unwrap().contains(&format!("\nunits=\"{units}\"\n")));
     }
@@ -362,6 +365,7 @@ fn a_package_of_linkerd_tcp_has_all_that_belongs_to_it() {
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/example.yml",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/linkerd-tcp.socket",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/linkerd-tcp.fish",
+        "-rw-r--r-- root/root ./usr/share/man/man5/linkerd-tcp.yml.5.gz",
         "-rw-r--r-- root/root ./usr/share/man/man8/linkerd-tcp.8.gz",
         "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_linkerd-tcp",
     ];
@@ -437,6 +441,25 @@ fn a_package_of_tricot_keeps_its_settings_from_others() {
     assert_eq!(package.field("Recommends"), "ca-certificates");
     let readme = fs::read_to_string(root.join("usr/share/doc/tricot/README.Debian")).unwrap();
     assert!(readme.contains(&format!("systemctl enable --now {units}\n")), "{readme}");
+}
+
+#[test]
+fn a_package_of_meshctl_has_nothing_to_be_started() {
+    let files = [
+        "-rwxr-xr-x root/root ./usr/bin/meshctl",
+        "-rw-r--r-- root/root ./usr/share/bash-completion/completions/meshctl",
+        "-rw-r--r-- root/root ./usr/share/doc/meshctl/changelog.Debian.gz",
+        "-rw-r--r-- root/root ./usr/share/doc/meshctl/copyright",
+        "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/meshctl.fish",
+        "-rw-r--r-- root/root ./usr/share/man/man1/meshctl.1.gz",
+        "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_meshctl",
+    ];
+
+    let held = holds("meshctl", &files, &[], "");
+
+    let Some((_, root)) = held else { return };
+    let page = said(Command::new("gzip").arg("-dc").arg(root.join("usr/share/man/man1/meshctl.1.gz")));
+    assert_eq!(page, said(Command::new(env!("CARGO_BIN_EXE_meshctl")).arg("--man")));
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub fn answer_in(command: &Command, section: &str) -> Option<ExitCode> {
 /// None: memory is written to.
 pub fn man(command: Command, section: &str) -> io::Result<Vec<u8>> {
     let behind = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let has_subcommands = command.has_subcommands();
+    let mut subcommands = Vec::new();
+    each_subcommand(&mut subcommands, &command, command.get_name())?;
     // They are not in the page otherwise.
     let command = command.mut_args(|arg| match (arg.get_visible_aliases(), arg.get_help()) {
         (Some(names), Some(help)) if !names.is_empty() => {
@@ -99,18 +100,43 @@ pub fn man(command: Command, section: &str) -> io::Result<Vec<u8>> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    if has_subcommands {
-        man.render_subcommands_section(&mut page)?;
+    page.append(&mut subcommands);
+    sections(&mut page, &behind, ".SH")?;
+    Ok(page)
+}
+
+/// A section for each subcommand, with the options that are its own.
+fn each_subcommand(page: &mut Vec<u8>, command: &Command, path: &str) -> io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|it| !it.is_hide_set()) {
+        let path = format!("{path} {}", subcommand.get_name());
+        let about = subcommand.get_long_about().or_else(|| subcommand.get_about());
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        writeln!(page, ".SH {}\n{}", escaped(&path.to_uppercase()), escaped(&about.replace('\n', " ")))?;
+        let own: Vec<Arg> = subcommand.get_arguments().filter(|arg| !arg.is_global_set()).cloned().collect();
+        if !own.is_empty() {
+            let alone = Command::new("alone").disable_help_flag(true).args(own);
+            let mut options = Vec::new();
+            Man::new(alone).render_options_section(&mut options)?;
+            let options = String::from_utf8_lossy(&options).into_owned();
+            write!(page, "{}", options.replacen(".SH OPTIONS\n", "", 1))?;
+        }
+        let behind = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+        sections(page, &behind, ".SS")?;
+        each_subcommand(page, subcommand, &path)?;
     }
-    for line in behind.lines() {
+    Ok(())
+}
+
+/// Text with titles that end in a colon. Lines stay as they are: there are tables among them.
+fn sections(page: &mut Vec<u8>, text: &str, heading: &str) -> io::Result<()> {
+    for (n, line) in text.lines().enumerate() {
         match line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
-            // Lines stay as they are: there are tables among them.
-            Some(title) => write!(page, ".fi\n.SH {}\n.nf\n", title.to_uppercase())?,
+            Some(title) => write!(page, ".fi\n{heading} {}\n.nf\n", escaped(&title.to_uppercase()))?,
+            None if n == 0 => write!(page, ".PP\n.nf\n{}\n", escaped(line))?,
             None => writeln!(page, "{}", escaped(line.strip_prefix("  ").unwrap_or(line)))?,
         }
     }
-    writeln!(page, ".fi")?;
-    Ok(page)
+    if text.is_empty() { Ok(()) } else { writeln!(page, ".fi") }
 }
 
 /// A line of text that troff shows as it is.

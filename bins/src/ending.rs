@@ -57,7 +57,9 @@ impl Ending {
         manager::stopping(grace);
         tokio::spawn(async move {
             first.await;
-            drain.finish(grace).await
+            if !drain.finish(grace).await {
+                tracing::warn!(target: log::PROCESS, ?grace, "cut what has outlasted the grace");
+            }
         });
         true
     }

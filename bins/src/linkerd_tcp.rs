@@ -19,6 +19,7 @@ pub mod config;
 mod metrics;
 mod names;
 mod program;
+mod reasons;
 mod reload;
 mod running;
 mod tls;

@@ -61,6 +61,11 @@ impl Loading {
         manager::ready(serving);
     }
 
+    /// There was nothing to load, and this is served as before.
+    pub fn unchanged(&self, serving: &str) {
+        manager::ready(serving);
+    }
+
     /// It was not, and nothing has changed: this is served as before.
     pub fn failed(&self, error: &str, serving: &str) {
         self.0.successful.set(0);

@@ -4,6 +4,7 @@
 //! can be shown to whoever asks, at a cost that does not depend on how many ask.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -30,6 +31,8 @@ pub use model::State;
 pub use model::Traffic;
 
 use history::History;
+
+use crate::log;
 
 /// How often a program is looked at. The history is [`LOOKS`] times as long: ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -78,6 +81,8 @@ struct Seen {
     picked: Option<(Instant, Picked)>,
     /// Picks per second between the last two looks.
     rates: HashMap<Key, f64>,
+    /// Destinations without an endpoint that can be connected to.
+    down: HashSet<Arc<str>>,
     /// Whether there are more endpoints than [`RATED`].
     is_large: bool,
     asked: Option<Instant>,
@@ -175,6 +180,25 @@ impl Inner {
         let (destinations, left_off) = self.source.destinations(RATED);
         let mut seen = self.seen();
         seen.is_large = left_off > 0;
+        let is_down = |it: &&Destination| {
+            let mut used = it.endpoints.iter().filter(|endpoint| endpoint.state != "unused").peekable();
+            used.peek().is_some() && used.all(|endpoint| endpoint.state == "ejected")
+        };
+        let down: HashSet<Arc<str>> =
+            destinations.iter().filter(is_down).map(|it| key_of(it).into()).collect();
+        for (destination, key) in destinations.iter().map(|it| (it, key_of(it))) {
+            let (router, dst) = (&*destination.router, &*destination.dst);
+            match (seen.down.contains(&*key), down.contains(&*key)) {
+                (false, true) => {
+                    tracing::error!(target: log::PROCESS, router, dst, "no endpoint can be connected to");
+                }
+                (true, false) => {
+                    tracing::warn!(target: log::PROCESS, router, dst, "endpoints can be connected to again");
+                }
+                _ => {}
+            }
+        }
+        seen.down = down;
         let mut picked = Picked::new();
         for destination in &destinations {
             let name: Arc<str> = key_of(destination).into();

@@ -14,6 +14,8 @@ mod contrast;
 mod lines;
 #[path = "dashboard/made.rs"]
 mod made;
+#[path = "support/optional.rs"]
+mod optional;
 #[path = "dashboard/real.rs"]
 mod real;
 

@@ -23,6 +23,8 @@ mod families;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/lines.rs"]
 mod lines;
+#[path = "support/optional.rs"]
+mod optional;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "tricot/process.rs"]
 mod process;

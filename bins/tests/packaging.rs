@@ -142,7 +142,8 @@ fn the_configuration_of_the_package_passes_a_check_and_is_for_this_machine_only(
     let stop = values(&unit, "TimeoutStopSec")[0].trim_end_matches('s').parse::<u64>().unwrap();
     assert!(config["admin"]["graceSecs"].as_u64().unwrap() < stop);
     assert_eq!(values(&unit, "ExecStartPre"), ["/usr/bin/linkerd-tcp --check /etc/meshlib/linkerd-tcp.yml"]);
-    assert_eq!(values(&unit, "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+    let check = "/usr/bin/linkerd-tcp --check /etc/meshlib/linkerd-tcp.yml";
+    assert_eq!(values(&unit, "ExecReload"), [check, "/bin/kill -HUP $MAINPID"]);
     // A socket belongs to the label of a router.
     assert_eq!(
         values(&read("linkerd-tcp/linkerd-tcp.socket"), "FileDescriptorName"),
@@ -360,10 +361,17 @@ fn a_package_of_linkerd_tcp_has_all_that_belongs_to_it() {
         "-rw-r--r-- root/root ./usr/lib/systemd/system/linkerd-tcp.service",
         "-rw-r--r-- root/root ./usr/share/bash-completion/completions/linkerd-tcp",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/README.Debian",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/bad-night.md",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/changelog.Debian.gz",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/copyright",
-        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/example.yml",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/alerts.yml",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/linkerd-tcp.socket",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/meshlib.json",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/linkerd-tcp-config.md",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/linkerd-tcp.md",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/metrics.md",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/migrating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/operating.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/linkerd-tcp.fish",
         "-rw-r--r-- root/root ./usr/share/man/man5/linkerd-tcp.yml.5.gz",
         "-rw-r--r-- root/root ./usr/share/man/man8/linkerd-tcp.8.gz",
@@ -394,8 +402,14 @@ fn a_package_of_tproxy_poc_has_the_server_with_it() {
         "-rw-r--r-- root/root ./usr/share/bash-completion/completions/echo-server",
         "-rw-r--r-- root/root ./usr/share/bash-completion/completions/tproxy-poc",
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/README.Debian",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/bad-night.md",
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/changelog.Debian.gz",
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/copyright",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/examples/alerts.yml",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/examples/meshlib.json",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/metrics.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/operating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/tproxy.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/echo-server.fish",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/tproxy-poc.fish",
         "-rw-r--r-- root/root ./usr/share/man/man8/echo-server.8.gz",
@@ -426,9 +440,16 @@ fn a_package_of_tricot_keeps_its_settings_from_others() {
         "-rw-r--r-- root/root ./usr/lib/systemd/system/tricot.service",
         "-rw-r--r-- root/root ./usr/share/bash-completion/completions/tricot",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/README.Debian",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/bad-night.md",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/changelog.Debian.gz",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/copyright",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/examples/alerts.yml",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/examples/meshlib.json",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/examples/tricot.nomad.hcl",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/metrics.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/migrating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/operating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/tricot.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/tricot.fish",
         "-rw-r--r-- root/root ./usr/share/man/man8/tricot.8.gz",
         "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_tricot",
@@ -448,8 +469,10 @@ fn a_package_of_meshctl_has_nothing_to_be_started() {
     let files = [
         "-rwxr-xr-x root/root ./usr/bin/meshctl",
         "-rw-r--r-- root/root ./usr/share/bash-completion/completions/meshctl",
+        "-rw-r--r-- root/root ./usr/share/doc/meshctl/bad-night.md",
         "-rw-r--r-- root/root ./usr/share/doc/meshctl/changelog.Debian.gz",
         "-rw-r--r-- root/root ./usr/share/doc/meshctl/copyright",
+        "-rw-r--r-- root/root ./usr/share/doc/meshctl/meshctl.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/meshctl.fish",
         "-rw-r--r-- root/root ./usr/share/man/man1/meshctl.1.gz",
         "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_meshctl",

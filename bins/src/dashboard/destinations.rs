@@ -31,8 +31,8 @@ const LEGEND: &str = "<details id=\"legend\"><summary>What the words mean</summa
     <dt class=\"cooling state\">cooling down</dt><dd>failed just now, and is left alone for a moment</dd>\
     <dt class=\"ejected state\">ejected</dt><dd>failed again and again, and is tried once when the time is over</dd>\
     <dt class=\"unused state\">unused</dt><dd>is known, but not picked for the reason given</dd>\
-    <dt>Per second, picked</dt><dd>how often it was chosen lately, and since the start</dd>\
-    <dt>Latency</dt><dd>its answer time as the balancer sees it</dd></dl></details>\n";
+    <dt>Per second, picked</dt><dd>how often it was chosen lately, and since its balancer was made: at the start, or when its settings last changed</dd>\
+    <dt>Latency</dt><dd>time to the first byte of its answers, which only the balancer ewma looks at</dd></dl></details>\n";
 
 /// Writes the tables.
 pub(super) fn write(html: &mut Html, state: &State) {

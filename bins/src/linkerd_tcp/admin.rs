@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::config::Generation;
 use super::config::model;
 use super::metrics::Metrics;
+use super::reasons::Reasons;
 use super::tls;
 use super::tls::ServerTls;
 use crate::admin;
@@ -48,6 +49,7 @@ pub(super) struct ShownDestination {
     pub(super) listens: Vec<String>,
     /// Absent where the destination depends on the client.
     pub(super) view: Option<View>,
+    pub(super) reasons: Reasons,
     pub(super) tls: Option<String>,
 }
 
@@ -117,8 +119,12 @@ impl Source for Knows {
                 ..Destination::default()
             };
             if let Some(state) = &state {
-                left_off +=
-                    endpoints(&mut destination, state, &mut room, |_, row| row.tls.clone_from(&shown.tls));
+                left_off += endpoints(&mut destination, state, &mut room, |_, row| {
+                    row.tls.clone_from(&shown.tls);
+                    if row.state != "ready" {
+                        row.why = shown.reasons.of(&row.addr);
+                    }
+                });
             }
             destination
         });

@@ -167,7 +167,7 @@ async fn reload(mut running: Running, mut reloads: Reloads, loading: Loading, dr
                 loading.succeeded(&serving);
             }
             Err(error) => {
-                tracing::error!(target: "linkerd_tcp::app", error, "the configuration was not loaded again; all goes on as before");
+                tracing::error!(target: "linkerd_tcp::app", %error, "the configuration was not loaded again; all goes on as before");
                 loading.failed(&error, &serving);
                 // What is good of the files that are followed is used.
                 running.look();

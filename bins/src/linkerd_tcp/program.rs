@@ -131,6 +131,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         let signals = Signals::install().map_err(Failure::runtime)?;
         let status = format!("serving {}", prepared.summary());
         let sessions = prepared.sessions();
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(target: log::PROCESS, version, file = &*source, "starting");
         let passed = Passed::take("linkerd-tcp", &[]).map_err(|error| {
             Failure::Runtime(format!("the sockets that were passed are of no use: {error}"))
         })?;

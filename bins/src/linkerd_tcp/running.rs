@@ -347,7 +347,10 @@ impl Running {
             self.routers.push(router);
         }
         for live in old_servers.into_iter().flatten().flatten() {
-            tracing::info!(target: "linkerd_tcp::app", addr = %live.addr, dst = %live.server.dst, "no longer listening as before");
+            // Another one has its place otherwise.
+            if !self.routers.iter().flat_map(|router| &router.servers).any(|it| it.addr == live.addr) {
+                tracing::info!(target: "linkerd_tcp::app", addr = %live.addr, dst = %live.server.dst, "no longer listening");
+            }
             live.drain.start();
         }
         // The routers that are left over go with their resolvers.
@@ -467,6 +470,7 @@ impl Running {
                     dst: dst.clone(),
                     listens: servers.map(|live| live.addr.to_string()).collect(),
                     view: destination.view(),
+                    reasons: destination.reasons(),
                     tls: settings.client.for_destination(dst).tls.map(|tls| tls.dns_name),
                 });
             }

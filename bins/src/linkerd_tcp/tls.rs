@@ -96,12 +96,12 @@ impl Shared {
         for (name, identity) in &config.identities {
             match self.identity(identity) {
                 Ok(key) => certs = certs.with_name(name, key),
-                Err(problem) => problems.push(problem),
+                Err(mut found) => problems.append(&mut found),
             }
         }
         match config.default_identity.as_ref().map(|identity| self.identity(identity)) {
             Some(Ok(key)) => certs = certs.with_default(key),
-            Some(Err(problem)) => problems.push(problem),
+            Some(Err(mut found)) => problems.append(&mut found),
             None => {}
         }
         let mut authorities = None;
@@ -154,7 +154,13 @@ impl Shared {
         let mut config = match settings.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
-                let key = self.identity(identity).map_err(|problem| ConfigError::new(problem, []))?;
+                let key = self.identity(identity).map_err(|problems| {
+                    let mut problems = problems.into_iter();
+                    problems.next().map_or_else(
+                        || refused("an identity is no good".into()),
+                        |first| ConfigError::new(first, problems),
+                    )
+                })?;
                 builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
             }
         };
@@ -164,11 +170,20 @@ impl Shared {
         Ok(tls::ClientTls::new(Arc::new(config), name))
     }
 
-    fn identity(&self, identity: &model::Identity) -> Result<Arc<CertifiedKey>, Problem> {
+    fn identity(&self, identity: &model::Identity) -> Result<Arc<CertifiedKey>, Vec<Problem>> {
+        // What is missing is said of all of them.
+        let missing = files(identity).filter_map(|file| {
+            let error = std::fs::File::open(&file.path).err()?;
+            Some(file.problem(format!("cannot read {}: {error}", file.path.display())))
+        });
+        let missing: Vec<_> = missing.collect();
+        if missing.len() > 1 {
+            return Err(missing);
+        }
         let certs = identity.certs.iter().map(path);
         pem::certified_key(&self.provider, certs, path(&identity.private_key)).map_err(|error| {
             let file = identity.certs.iter().find(|file| path(file) == error.path());
-            problem(file.unwrap_or(&identity.private_key), &error)
+            vec![problem(file.unwrap_or(&identity.private_key), &error)]
         })
     }
 }

@@ -39,6 +39,7 @@ use super::config::model::Client;
 use super::config::model::LoadBalancer;
 use super::config::model::Server;
 use super::metrics::Metrics;
+use super::reasons::Reasons;
 use super::tls::AcceptPolicy;
 use super::tls::ClientTls;
 use super::tls::ConnectPolicy;
@@ -69,6 +70,7 @@ pub(super) struct Destination {
     most: usize,
     view: Option<View>,
     gate: Option<CrowdGate>,
+    reasons: Reasons,
 }
 
 /// How long a client of this server waits, of whom there are not more than `most`.
@@ -91,7 +93,8 @@ impl Destination {
     ) -> Self {
         let dst = &server.dst;
         log_settings(label, dst, client);
-        let observer = metrics.destination(label, dst);
+        let reasons = Reasons::default();
+        let observer = reasons.observe(metrics.destination(label, dst));
         let connector = match tls {
             Some(tls) => BoxCloneSyncService::layer().layer(
                 TlsLayer::new(ConnectPolicy(tls)).handshake_within(WAIT).layer(TcpConnector::default()),
@@ -126,7 +129,7 @@ impl Destination {
                 .observe(observer)
                 .layer(attempt);
             let connect = Box::new(move |wait| BoxCloneSyncService::new(balance.with_waiting(wait)));
-            return Self { connect, most, view: None, gate: None };
+            return Self { connect, most, view: None, gate: None, reasons };
         }
         let balance = BalanceLayer::new(Arc::clone(resolver), dst.clone())
             .balancer(balancer)
@@ -149,12 +152,17 @@ impl Destination {
             metrics.balancer(label, dst, &view, move || ready.ready());
             Box::new(move |wait| BoxCloneSyncService::new(spare.with_waiting(wait)))
         };
-        Self { connect, most, view: Some(view), gate }
+        Self { connect, most, view: Some(view), gate, reasons }
     }
 
     /// What is known about the endpoints, unless the destination depends on the client.
     pub(super) fn view(&self) -> Option<View> {
         self.view.clone()
+    }
+
+    /// Why endpoints could not be connected.
+    pub(super) fn reasons(&self) -> Reasons {
+        self.reasons.clone()
     }
 
     /// Holds listeners back while clients wait, in generation A.

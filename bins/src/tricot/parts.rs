@@ -200,18 +200,18 @@ impl Parts {
         }
     }
 
-    /// Reads what is not followed by itself again.
+    /// Reads what is not followed by itself again. False if there is no such thing.
     ///
     /// # Errors
     ///
     /// What is wrong with it; it stays as it is then.
-    pub(super) fn reload(&self) -> Result<(), String> {
+    pub(super) fn reload(&self) -> Result<bool, String> {
         let Some(Token::File { path, .. }) = &self.token else {
             tracing::info!(
                 target: "tricot",
                 "HUP: no file with a token for Consul is set; certificates and keys for Consul are followed without it"
             );
-            return Ok(());
+            return Ok(false);
         };
         let read = Token::read(path).map_err(|error| log::chain(&error)).and_then(|token| {
             let token = meshlib_consul::Token::new(token.secret().expose().as_str());
@@ -221,7 +221,7 @@ impl Parts {
         match read {
             Ok(()) => {
                 tracing::info!(target: "tricot", %path, "HUP: token for Consul read again");
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 tracing::error!(target: "tricot", %path, error, "HUP: the token for Consul stays as it is");

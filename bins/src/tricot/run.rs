@@ -145,7 +145,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         Order::Reload => {
             loading.begin();
             match parts.reload() {
-                Ok(()) => loading.succeeded(&status),
+                Ok(true) => loading.succeeded(&status),
+                Ok(false) => loading.unchanged(&status),
                 Err(error) => loading.failed(&error, &status),
             }
         }

@@ -1,15 +1,11 @@
 //! The page in a real browser.
 
-use std::env;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::Duration;
 
 use bins::admin::Admin;
@@ -25,7 +21,6 @@ use http::header::CONTENT_SECURITY_POLICY;
 use meshlib::http::Body;
 use meshlib::http::admin;
 use meshlib::http::admin::Router;
-use meshlib::test_util::require_programs;
 use tower::ServiceExt;
 
 use crate::child::Running;
@@ -37,26 +32,18 @@ const BROWSER: &str = "chromium-headless-shell";
 /// How long it may take to start, load the page and end.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Whether there is a browser. If not it is told like other tests that are skipped.
-fn is_there() -> bool {
-    let Err(missing) = require_programs(&[BROWSER]) else { return true };
-    let thread = thread::current();
-    let line = format!("{}: {missing}", thread.name().unwrap_or("a test"));
-    eprintln!("skipped: {line}");
-    if let Some(file) = env::var_os("MESHLIB_SKIPPED") {
-        let file = OpenOptions::new().create(true).append(true).open(file);
-        file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).expect("it can be noted");
-    }
-    false
+/// Whether there is a browser.
+pub(crate) fn is_there() -> bool {
+    crate::optional::is_there(BROWSER)
 }
 
 /// A page as the browser has it after seven seconds of its own time, and what was said on its console.
-struct Seen {
-    page: String,
-    console: Vec<String>,
+pub(crate) struct Seen {
+    pub(crate) page: String,
+    pub(crate) console: Vec<String>,
 }
 
-async fn browse(at: SocketAddr, args: &[&str]) -> Seen {
+pub(crate) async fn browse(at: SocketAddr, args: &[&str]) -> Seen {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(BROWSER);
     command.args(["--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", "--dump-dom"]);

@@ -197,3 +197,20 @@ async fn streams_outlive_their_endpoint() {
         metric_is(program.admin(), retired, "", 0.0).await;
     }
 }
+
+/// By an error even where nothing else is logged, and once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_every_endpoint_is_out_is_told_and_why_is_shown() {
+    let (_reserved, addr) = dead();
+    let program =
+        Program::start(&fixed(&[addr], "connectTimeoutMs: 500", "failFast: {maxConsecutiveFailures: 1}"));
+
+    let _ = exchange(program.addr()).await;
+
+    let said =
+        program.stderr().wait_for("the outage", |line| line.contains("no endpoint can be connected to"));
+    assert!(said.contains("ERROR") && said.contains(r#""dst":"/svc/web""#), "{said}");
+    let state = ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+    assert!(state.contains("Connection refused"), "{state}");
+    assert_eq!(program.stderr().count("no endpoint can be connected to"), 1);
+}

@@ -7,6 +7,8 @@ mod browser;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/child.rs"]
 mod child;
+#[path = "support/chromium.rs"]
+mod chromium;
 #[path = "dashboard/contrast.rs"]
 mod contrast;
 #[allow(dead_code, reason = "every suite uses a part of it")]

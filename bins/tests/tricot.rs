@@ -17,6 +17,8 @@ mod certificates;
 mod child;
 #[path = "tricot/choice.rs"]
 mod choice;
+#[path = "support/chromium.rs"]
+mod chromium;
 #[path = "tricot/first.rs"]
 mod first;
 #[path = "tricot/front.rs"]
@@ -38,6 +40,8 @@ mod load;
 mod loops;
 #[path = "tricot/on_demand.rs"]
 mod on_demand;
+#[path = "support/optional.rs"]
+mod optional;
 #[path = "tricot/outage.rs"]
 mod outage;
 #[path = "tricot/process.rs"]

@@ -182,6 +182,13 @@ impl Shared {
         }
         let certs = identity.certs.iter().map(path);
         pem::certified_key(&self.provider, certs, path(&identity.private_key)).map_err(|error| {
+            if let PemError::Unusable { source: rustls::Error::InconsistentKeys(_), .. } = &error
+                && let Some(certs) = identity.certs.first()
+            {
+                let key = &identity.private_key;
+                let (key_file, certs) = (key.path.display(), certs.path.display());
+                return vec![key.problem(format!("{key_file} is not the key of the certificate in {certs}"))];
+            }
             let file = identity.certs.iter().find(|file| path(file) == error.path());
             vec![problem(file.unwrap_or(&identity.private_key), &error)]
         })

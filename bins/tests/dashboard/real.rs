@@ -20,10 +20,10 @@ use tokio::task::spawn_blocking;
 use tokio::time;
 use tokio::time::Instant;
 
-use crate::browser::browse;
-use crate::browser::is_there;
 use crate::child::Running;
 use crate::child::eventually;
+use crate::chromium::browse;
+use crate::chromium::is_there;
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")

@@ -132,7 +132,14 @@ fn bad_certificates_and_keys_are_refused_with_their_path() {
     refused(&with("empty.pem", "key.pem"), &["stdin:7:", "empty.pem"]);
     refused(&with("cert.pem", "empty.pem"), &["stdin:7:", "empty.pem"]);
     refused(&with("cert.pem", "two.pem"), &["stdin:7:", "two.pem"]);
-    refused(&with("cert.pem", "other.pem"), &["stdin:7:", "other.pem"]);
+    refused(
+        &with("cert.pem", "other.pem"),
+        &["stdin:7:", "other.pem is not the key of the certificate in cert.pem"],
+    );
+    refused(
+        &with("missing.pem", "gone.pem"),
+        &["certs[0]", "read missing.pem", "privateKey", "read gone.pem"],
+    );
     let client = |files: &str| {
         let tls = format!("tls: {{dnsName: a, trustCerts: {files}}}");
         program(dir.path(), &["--check", "-"], &fixed(&[], "", &tls))

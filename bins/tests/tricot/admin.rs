@@ -12,6 +12,8 @@ use crate::ask::Client;
 use crate::ask::page;
 use crate::ask::plain;
 use crate::certificates::metric;
+use crate::chromium::browse;
+use crate::chromium::is_there;
 use crate::first::Cluster;
 use crate::first::Port;
 use crate::process::Tricot;
@@ -391,4 +393,41 @@ async fn no_secret_is_in_a_log_however_much_is_logged() {
         let line = log.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret} in {line:?}");
     }
+}
+
+/// While requests come: what the page shows was true between before and after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_shows_the_dashboard_under_load() {
+    if !is_there() {
+        return;
+    }
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    let gone = Site::start("gone").await.port();
+    consul.service("n1", "dead", "dead-1", gone, &["tricot dead.example.com"]).await;
+    until("both are known", async || client.status("dead.example.com", "/").await == Some(502)).await;
+    let load = tokio::spawn(async move {
+        loop {
+            for host in [HOST, "dead.example.com"] {
+                client.status(host, "/").await;
+            }
+        }
+    });
+    let requests = async || metric(&tricot, "tricot_requests_total", "").await;
+
+    let before = requests().await;
+    let seen = browse(tricot.metrics, &["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]).await;
+    let after = requests().await;
+
+    assert_eq!(seen.console, [""; 0]);
+    let ended = seen.page.split_once("<dt>Ended</dt><dd>").expect("a number").1.split('<').next().unwrap();
+    let ended: f64 = ended.replace(',', "").parse().unwrap();
+    assert!(before <= ended && ended <= after && ended > 2.0, "{before} {ended} {after}");
+    for text in ["<h1>tricot</h1>", HOST, "dead.example.com", ">live<"] {
+        assert!(seen.page.contains(text), "{text}: {}", seen.page);
+    }
+    let row = seen.page.split_once(&format!("127.0.0.1:{gone} ")).expect("a row").1;
+    let row = row.split("</tr>").next().unwrap();
+    let failed = row.split("<td class=\"n\">").last().unwrap().split('<').next().unwrap();
+    assert!(failed.replace(',', "").parse::<u64>().is_ok_and(|failed| failed > 0), "{row}");
+    load.abort();
 }

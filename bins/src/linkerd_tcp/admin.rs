@@ -1,6 +1,7 @@
 //! Pages for operators.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,6 +13,8 @@ use meshlib::http::admin::Access;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::status;
 use meshlib::observe::prometheus::Registry;
+use meshlib::tls::rustls::pki_types::CertificateDer;
+use meshlib::tls::rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::config::Generation;
@@ -40,6 +43,8 @@ struct Current {
     config: Value,
     destinations: Arc<[ShownDestination]>,
     certificates: Arc<[(model::ServerTls, Arc<ServerTls>)]>,
+    /// Files with certificates that others are shown.
+    own: Arc<[PathBuf]>,
 }
 
 /// A destination with the servers that lead to it.
@@ -60,10 +65,14 @@ impl Shown {
         config: Value,
         destinations: Vec<ShownDestination>,
         certificates: Vec<(model::ServerTls, Arc<ServerTls>)>,
+        own: Vec<PathBuf>,
     ) {
-        let current =
-            Current { config, destinations: destinations.into(), certificates: certificates.into() };
-        *self.lock() = current;
+        *self.lock() = Current {
+            config,
+            destinations: destinations.into(),
+            certificates: certificates.into(),
+            own: own.into(),
+        };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
@@ -74,9 +83,13 @@ impl Shown {
         Arc::clone(&self.lock().destinations)
     }
 
-    /// The certificates that clients are shown.
+    /// The certificates that clients are shown, and those that endpoints and namerd are. The latter are as they are in their
+    /// files now, which are followed.
     fn certificates(&self) -> Vec<Certificate> {
-        let servers = Arc::clone(&self.lock().certificates);
+        let (servers, own) = {
+            let current = self.lock();
+            (Arc::clone(&current.certificates), Arc::clone(&current.own))
+        };
         let mut certificates = Vec::new();
         // Servers may share them.
         let mut seen = HashSet::new();
@@ -87,6 +100,17 @@ impl Shown {
                     certificates.push(Certificate::of(&leaf, "server", file));
                     seen.insert(leaf);
                 }
+            }
+        }
+        // A pipe would be waited for, and what is larger is no certificate.
+        let is_small = |path: &&PathBuf| {
+            std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() < 1 << 24)
+        };
+        for path in own.iter().filter(is_small) {
+            let leaf = CertificateDer::pem_file_iter(path).ok().and_then(|mut all| all.next()?.ok());
+            if let Some(leaf) = leaf.filter(|leaf| !seen.contains(leaf.as_ref())) {
+                certificates.push(Certificate::of(&leaf, "client", Some(path.display().to_string())));
+                seen.insert(leaf.to_vec());
             }
         }
         certificates

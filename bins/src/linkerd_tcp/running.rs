@@ -462,6 +462,7 @@ impl Running {
     fn show(&self, config: &Config) {
         let mut shown = Vec::new();
         let mut certificates = Vec::new();
+        let mut own = Vec::new();
         for (router, settings) in self.routers.iter().zip(&config.routers) {
             for (dst, (destination, _)) in &router.destinations {
                 let servers = router.servers.iter().filter(|live| live.server.dst == *dst);
@@ -474,12 +475,22 @@ impl Running {
                     tls: settings.client.for_destination(dst).tls.map(|tls| tls.dns_name),
                 });
             }
+            let identities = router
+                .destinations
+                .keys()
+                .filter_map(|dst| settings.client.for_destination(dst).tls.and_then(|tls| tls.client_auth));
+            let towards_namerd = match &settings.resolver {
+                model::ResolverConfig::Namerd(namerd) => namerd.tls.as_ref(),
+                model::ResolverConfig::Static(_) => None,
+            };
+            let identities = identities.chain(towards_namerd.and_then(|tls| tls.client_auth.clone()));
+            own.extend(identities.filter_map(|identity| Some(identity.certs.first()?.path.clone())));
             for live in &router.servers {
                 let tls = live.server.tls.as_ref().zip(live.tls.as_ref());
                 certificates.extend(tls.map(|(settings, tls)| (settings.clone(), Arc::clone(tls))));
             }
         }
-        self.shown.set(config.to_value(), shown, certificates);
+        self.shown.set(config.to_value(), shown, certificates, own);
     }
 }
 

@@ -418,3 +418,27 @@ async fn servers_that_were_replaced_keep_no_connections_ready() {
     until("those of old are gone", async || backend.open() <= 4).await;
     assert_eq!(echo(&mut stream, b"y").await.unwrap(), b"y");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_that_endpoints_are_shown_are_among_those_that_end() {
+    let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
+    ca.issue(["me.example"]).write_to(&dir).unwrap();
+    fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
+    let tls = "tls: {dnsName: web.example, trustCerts: [ca.pem], clientAuth: {certs: [cert.pem], privateKey: key.pem}}";
+
+    let program = Program::start_in(dir, &crate::talk::fixed(&[], "", tls), &[]);
+
+    let shown = ask(program.admin(), "GET", "/certs.json").await.unwrap().body;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown[0]["role"], &shown[0]["names"][0]),
+        (&"client".into(), &"me.example".into()),
+        "{shown}"
+    );
+    metric_is(program.admin(), "config_last_reload_successful", "", 1.0).await;
+    let now = metrics(program.admin()).await;
+    assert!(
+        now.contains_key("tls_certificate_not_after_timestamp_seconds{subject=\"me.example\"}"),
+        "{now:#?}"
+    );
+}

@@ -24,7 +24,7 @@ use super::config::model::Server;
 use crate::metrics::of_process;
 use crate::state::Totals;
 
-mod common;
+mod both_languages;
 mod proxies;
 mod routers;
 
@@ -69,12 +69,12 @@ impl Metrics {
                 Arc::new(routers::Server::new(registry, label, addr, &server.dst, tls, streams))
             }
         };
-        Arc::new(common::Server::new(registry, label, tls, original))
+        Arc::new(both_languages::Server::new(registry, label, tls, original))
     }
 
     /// What has been served since the start.
     pub(super) fn totals(&self) -> Totals {
-        common::totals(&self.registry)
+        both_languages::totals(&self.registry)
     }
 
     /// Forgets series that are about what is gone.
@@ -108,7 +108,7 @@ impl Metrics {
         view: &View,
         spares: impl Fn() -> usize + Clone + Send + Sync + 'static,
     ) {
-        common::balancer(&self.registry, label, dst, view);
+        both_languages::balancer(&self.registry, label, dst, view);
         match self.generation {
             Generation::Proxies => proxies::balancer(&self.registry, label, view, spares),
             Generation::Routers => routers::balancer(&self.registry, label, dst, view),

@@ -1,9 +1,13 @@
 //! Where a router's endpoints come from.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::hash::BuildHasher;
 use std::hash::BuildHasherDefault;
 use std::hash::DefaultHasher;
+use std::io;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use meshlib::Endpoint;
@@ -20,6 +24,7 @@ use meshlib_namerd::Watch;
 use super::config::model;
 use super::config::model::ResolverConfig;
 use super::tls;
+use crate::load;
 use crate::load::ConfigError;
 use crate::load::Problem;
 
@@ -34,10 +39,12 @@ impl Names {
     pub(super) fn new(config: &ResolverConfig, shared: &tls::Shared) -> Result<Self, ConfigError> {
         match config {
             ResolverConfig::Namerd(config) => {
-                let files = config.tls.iter().flat_map(tls::files_of).map(|file| std::fs::read(file).ok());
+                // First, since it refuses what is no file of keys and certificates.
+                let made = namerd(config, shared)?;
+                let files = config.tls.iter().flat_map(tls::files_of).map(|file| content(&file.path).ok());
                 let digest =
                     BuildHasherDefault::<DefaultHasher>::default().hash_one(files.collect::<Vec<_>>());
-                Ok(Self::Namerd(namerd(config, shared)?, digest))
+                Ok(Self::Namerd(made, digest))
             }
             ResolverConfig::Static(names) => {
                 let names = names.iter().map(|(name, endpoints)| (name.clone(), update(endpoints)));
@@ -67,6 +74,17 @@ impl Names {
             }
         }
     }
+}
+
+/// As much of a file as is compared.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    // A pipe would be waited for, a device read without an end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut content = Vec::new();
+    File::open(path)?.take(load::MAX_BYTES).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn namerd(config: &model::Namerd, shared: &tls::Shared) -> Result<Namerd, ConfigError> {

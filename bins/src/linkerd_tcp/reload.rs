@@ -2,11 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task;
+use tokio::time;
 
 use super::Prepared;
+
+/// How long files may take, such as those of a network that is gone: others may be asked for after that.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks for a configuration to be loaded again.
 #[derive(Clone, Debug)]
@@ -58,8 +63,11 @@ impl Reloads {
     /// Loads it.
     pub(super) async fn load(&self) -> Result<Prepared, String> {
         let load = Arc::clone(&self.load);
-        let loaded = task::spawn_blocking(move || load()).await;
-        loaded.unwrap_or_else(|error| Err(format!("loading the configuration failed: {error}")))
+        match time::timeout(PATIENCE, task::spawn_blocking(move || load())).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => Err(format!("loading the configuration failed: {error}")),
+            Err(_) => Err(format!("loading the configuration takes longer than {PATIENCE:?}")),
+        }
     }
 }
 

@@ -171,9 +171,9 @@ impl Shared {
     }
 
     fn identity(&self, identity: &model::Identity) -> Result<Arc<CertifiedKey>, Vec<Problem>> {
-        // What is missing is said of all of them.
+        // What is missing is said of all of them. Not by opening them, which waits where one is a pipe.
         let missing = files(identity).filter_map(|file| {
-            let error = std::fs::File::open(&file.path).err()?;
+            let error = std::fs::metadata(&file.path).err()?;
             Some(file.problem(format!("cannot read {}: {error}", file.path.display())))
         });
         let missing: Vec<_> = missing.collect();

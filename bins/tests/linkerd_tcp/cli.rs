@@ -300,3 +300,13 @@ fn certificates_that_end_soon_are_warned_of() {
         assert_eq!(strict.code, Some(if said.is_empty() { 0 } else { 1 }), "{strict:?}");
     }
 }
+
+#[test]
+fn authorities_of_namerd_that_have_no_end_are_refused() {
+    let dir = tempdir().unwrap();
+    let namerd = "{kind: io.l5d.namerd.http, baseUrl: 'https://127.0.0.1:1', tls: {trustCerts: [/dev/zero]}}";
+
+    let checked = program(dir.path(), &["--check", "-"], &crate::talk::routers_with(namerd, "", ""));
+
+    refused(&checked, &["stdin:", "/dev/zero"]);
+}

@@ -1,25 +1,9 @@
-//! What the command-line tools have in common, and the tools themselves.
+//! The command-line tools, and the kit of what they have in common.
 //!
 //! The programs under `src/bin` only read arguments and set exit statuses; everything else is here, where tests,
 //! fuzzers and the quickstart reach it.
 
-pub mod about;
-pub mod admin;
-pub mod cli;
-pub mod control;
-pub mod dashboard;
-pub mod ending;
-pub mod limits;
-pub mod load;
-pub mod loading;
-pub mod log;
-pub mod manager;
-pub mod metrics;
-pub mod signals;
-pub mod sockets;
-pub mod state;
-pub mod units;
-pub mod workers;
+pub mod kit;
 
 #[cfg(feature = "echo-server")]
 pub mod echo_server;

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::load::ConfigError;
-use crate::load::Problem;
-use crate::load::Warning;
-use crate::state::Certificate;
-use crate::state::unix_ms;
+use crate::kit::load::ConfigError;
+use crate::kit::load::Problem;
+use crate::kit::load::Warning;
+use crate::kit::state::Certificate;
+use crate::kit::state::unix_ms;
 
 mod admin;
 mod bound;

@@ -21,9 +21,9 @@ mod optional;
 #[path = "dashboard/real.rs"]
 mod real;
 
-use bins::dashboard;
-use bins::state::INTERVAL;
-use bins::state::Watching;
+use bins::kit::dashboard;
+use bins::kit::state::INTERVAL;
+use bins::kit::state::Watching;
 use http::Request;
 use http::Response;
 use meshlib::http::Body;
@@ -268,7 +268,7 @@ async fn ten_minutes_are_lines_with_words() {
     }
     // Two lines for each of the four, and each with its whole history.
     let line = page.split("class=\"stroke\" d=\"").nth(1).and_then(|rest| rest.split('"').next());
-    assert_eq!(line.map(|line| line.matches(['M', 'L']).count()), Some(bins::state::LOOKS));
+    assert_eq!(line.map(|line| line.matches(['M', 'L']).count()), Some(bins::kit::state::LOOKS));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
 
+use bins::kit::load::language::pretty;
 use bins::linkerd_tcp::config;
-use bins::load::language::pretty;
 
 #[track_caller]
 fn is_up_to_date(file: &str, text: &str) {

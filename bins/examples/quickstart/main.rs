@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    bins::log::start(&bins::log::LogOptions::new("linkerd_tcp"));
+    bins::kit::log::start(&bins::kit::log::LogOptions::new("linkerd_tcp"));
     let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bins::ending::Ending;
+use bins::kit::ending::Ending;
 use bins::linkerd_tcp::Prepared;
 use bins::linkerd_tcp::Reloads;
 use bins::linkerd_tcp::config;

@@ -16,21 +16,21 @@ use tower::service_fn;
 use tracing::Level;
 
 use super::exchange::exchange;
-use crate::cli::Failure;
-use crate::cli::Tool;
-use crate::control;
-use crate::ending::Ending;
-use crate::limits;
-use crate::log;
-use crate::log::LogFormat;
-use crate::log::LogOptions;
-use crate::log::LogOutput;
-use crate::signals;
-use crate::signals::Signals;
-use crate::units::listed;
-use crate::units::listen;
-use crate::workers::Job;
-use crate::workers::Workers;
+use crate::kit::cli::Failure;
+use crate::kit::cli::Tool;
+use crate::kit::control;
+use crate::kit::ending::Ending;
+use crate::kit::limits;
+use crate::kit::log;
+use crate::kit::log::LogFormat;
+use crate::kit::log::LogOptions;
+use crate::kit::log::LogOutput;
+use crate::kit::signals;
+use crate::kit::signals::Signals;
+use crate::kit::units::listed;
+use crate::kit::units::listen;
+use crate::kit::workers::Job;
+use crate::kit::workers::Workers;
 
 const TOOL: Tool = Tool::new("echo-server");
 

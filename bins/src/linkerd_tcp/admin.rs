@@ -23,16 +23,16 @@ use super::metrics::Metrics;
 use super::reasons::Reasons;
 use super::tls;
 use super::tls::ServerTls;
-use crate::admin;
-use crate::ending::Ending;
-use crate::loading::Loading;
-use crate::state::Certificate;
-use crate::state::Destination;
-use crate::state::Reload;
-use crate::state::Source;
-use crate::state::Totals;
-use crate::state::Watching;
-use crate::state::endpoints;
+use crate::kit::admin;
+use crate::kit::ending::Ending;
+use crate::kit::loading::Loading;
+use crate::kit::state::Certificate;
+use crate::kit::state::Destination;
+use crate::kit::state::Reload;
+use crate::kit::state::Source;
+use crate::kit::state::Totals;
+use crate::kit::state::Watching;
+use crate::kit::state::endpoints;
 
 /// What pages show of the configuration in force.
 #[derive(Default)]

@@ -17,15 +17,15 @@ use super::metrics::Metrics;
 use super::reload::Reloads;
 use super::running::Plan;
 use super::running::Running;
-use crate::admin::AdminSocket;
-use crate::ending::Ending;
-use crate::load::ConfigError;
-use crate::load::Problem;
-use crate::loading::Loading;
-use crate::sockets::Passed;
-use crate::workers;
-use crate::workers::Job;
-use crate::workers::Workers;
+use crate::kit::admin::AdminSocket;
+use crate::kit::ending::Ending;
+use crate::kit::load::ConfigError;
+use crate::kit::load::Problem;
+use crate::kit::loading::Loading;
+use crate::kit::sockets::Passed;
+use crate::kit::workers;
+use crate::kit::workers::Job;
+use crate::kit::workers::Workers;
 
 /// Everything that can fail before the first connection has not.
 #[derive(Debug)]

@@ -2,17 +2,17 @@
 //!
 //! Generation A has `proxies` at the top (up to 0.0.3), generation B has `routers` (0.1.0 and later). [`parse`]
 //! accepts either, as YAML or JSON, and converts it into one [`Config`]. Nothing is opened or bound: files are kept
-//! as [`FileRef`](crate::load::fields::FileRef)s that remember where they were named.
+//! as [`FileRef`](crate::kit::load::fields::FileRef)s that remember where they were named.
 
-use crate::load::ConfigError;
-use crate::load::Source;
-use crate::load::Warning;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
-use crate::load::language::Table;
-use crate::load::tree;
-use crate::load::tree::Node;
-use crate::load::tree::Value;
+use crate::kit::load::ConfigError;
+use crate::kit::load::Source;
+use crate::kit::load::Warning;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
+use crate::kit::load::language::Table;
+use crate::kit::load::tree;
+use crate::kit::load::tree::Node;
+use crate::kit::load::tree::Value;
 
 pub use self::model::Config;
 pub use self::model::Generation;
@@ -71,7 +71,7 @@ pub fn parse(text: &str, name: &str) -> Result<(Config, Vec<Warning>), ConfigErr
 
 /// The schema of both languages, for editors.
 pub fn schema() -> serde_json::Value {
-    crate::load::language::schema("Configuration of linkerd-tcp", &languages())
+    crate::kit::load::language::schema("Configuration of linkerd-tcp", &languages())
 }
 
 /// The tables of both languages, for their reference: files with `proxies`, and with `routers`.
@@ -110,7 +110,7 @@ fn misspelt(root: &Node) -> String {
         return String::new();
     };
     let near = entries.iter().find_map(|(key, _)| {
-        crate::load::nearest(&key.name, &["proxies", "routers"]).map(|name| (key, name))
+        crate::kit::load::nearest(&key.name, &["proxies", "routers"]).map(|name| (key, name))
     });
     match near {
         Some((key, name)) => format!(" `{}`: did you mean `{name}`?", key.name),

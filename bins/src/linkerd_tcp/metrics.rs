@@ -21,8 +21,8 @@ use meshlib::observe::prometheus::RegistryOptions;
 
 use super::config::Generation;
 use super::config::model::Server;
-use crate::metrics::of_process;
-use crate::state::Totals;
+use crate::kit::metrics::of_process;
+use crate::kit::state::Totals;
 
 mod both_languages;
 mod proxies;

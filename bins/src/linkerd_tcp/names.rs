@@ -24,9 +24,9 @@ use meshlib_namerd::Watch;
 use super::config::model;
 use super::config::model::ResolverConfig;
 use super::tls;
-use crate::load;
-use crate::load::ConfigError;
-use crate::load::Problem;
+use crate::kit::load;
+use crate::kit::load::ConfigError;
+use crate::kit::load::Problem;
 
 /// A resolver that is made but for whom it reports to.
 pub(super) enum Names {

@@ -33,13 +33,13 @@ use super::namespace;
 use super::tls::ClientTls;
 use super::tls::ServerTls;
 use super::wire::Destination;
-use crate::load::ConfigError;
-use crate::load::Problem;
-use crate::sockets;
-use crate::sockets::Passed;
-use crate::workers;
-use crate::workers::Hands;
-use crate::workers::Job;
+use crate::kit::load::ConfigError;
+use crate::kit::load::Problem;
+use crate::kit::sockets;
+use crate::kit::sockets::Passed;
+use crate::kit::workers;
+use crate::kit::workers::Hands;
+use crate::kit::workers::Job;
 
 /// How often certificates and keys are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -29,10 +29,10 @@ use rustls::sign::CertifiedKey;
 
 use super::config::model;
 use super::config::model::TlsVersion;
-use crate::load::ConfigError;
-use crate::load::Place;
-use crate::load::Problem;
-use crate::load::fields::FileRef;
+use crate::kit::load::ConfigError;
+use crate::kit::load::Place;
+use crate::kit::load::Problem;
+use crate::kit::load::fields::FileRef;
 
 /// A server's TLS, made anew when one of its files changes.
 pub(super) type ServerTls = Reloading<ServerConfigs, ConfigError>;

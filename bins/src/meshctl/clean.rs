@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::units::is_harmful;
+use crate::kit::units::is_harmful;
 
 /// A text in one line that a terminal shows and nothing else.
 pub(super) fn line(text: &str) -> String {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::de::IgnoredAny;
 
-use crate::units::is_harmful;
+use crate::kit::units::is_harmful;
 
 /// How deep documents may be. Those of our programs are a fraction of it.
 const DEPTH: usize = 64;

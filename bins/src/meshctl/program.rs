@@ -20,12 +20,12 @@ use super::stat::Detail;
 #[cfg(feature = "tui")]
 use super::top;
 use super::watch;
-use crate::cli;
-use crate::cli::Failure;
-use crate::cli::Tool;
-use crate::control;
-use crate::state::State;
-use crate::units::some_time;
+use crate::kit::cli;
+use crate::kit::cli::Failure;
+use crate::kit::cli::Tool;
+use crate::kit::control;
+use crate::kit::state::State;
+use crate::kit::units::some_time;
 
 const TOOL: Tool = Tool::new("meshctl").with_section("1");
 

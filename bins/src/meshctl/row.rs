@@ -2,9 +2,9 @@
 
 use super::figures;
 use super::table::Align;
-use crate::state::Destination;
-use crate::state::EndpointState;
-use crate::state::State;
+use crate::kit::state::Destination;
+use crate::kit::state::EndpointState;
+use crate::kit::state::State;
 
 /// An endpoint of a destination, or a destination that has none.
 #[derive(Clone, Copy, Debug)]

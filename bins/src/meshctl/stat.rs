@@ -5,8 +5,8 @@ use super::row;
 use super::row::Row;
 use super::table::Align;
 use super::table::Table;
-use crate::state::Certificate;
-use crate::state::State;
+use crate::kit::state::Certificate;
+use crate::kit::state::State;
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,11 +19,11 @@ use super::ask::Client;
 use super::pretty;
 use super::watch::Ended;
 use super::watch::unanswered;
-use crate::cli;
-use crate::cli::Failure;
-use crate::state::Point;
-use crate::state::State;
-use crate::units::some_time;
+use crate::kit::cli;
+use crate::kit::cli::Failure;
+use crate::kit::state::Point;
+use crate::kit::state::State;
+use crate::kit::units::some_time;
 
 mod columns;
 mod draw;

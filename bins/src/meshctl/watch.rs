@@ -15,8 +15,8 @@ use unicode_width::UnicodeWidthChar;
 
 use super::clean;
 use super::figures;
-use crate::cli::Failure;
-use crate::log;
+use crate::kit::cli::Failure;
+use crate::kit::log;
 
 /// Shows what is found, each time it is looked, until somebody has enough: INT, TERM, HUP, or a pipe that is closed.
 ///

@@ -10,10 +10,10 @@ use meshlib::tproxy::rules::Ports;
 use meshlib::tproxy::rules::Subnet;
 
 use super::upstream::Target;
-use crate::log::LogFormat;
-use crate::units::duration;
-use crate::units::grace;
-use crate::units::listen;
+use crate::kit::log::LogFormat;
+use crate::kit::units::duration;
+use crate::kit::units::grace;
+use crate::kit::units::listen;
 
 /// A transparent proxy that keeps the client's address.
 ///

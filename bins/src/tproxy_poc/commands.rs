@@ -17,7 +17,7 @@ use super::plan;
 use super::plan::Plan;
 use super::privileges;
 use super::rules;
-use crate::cli::Failure;
+use crate::kit::cli::Failure;
 
 /// The status for rules that differ.
 const DIFFERENT: u8 = 1;

@@ -10,8 +10,8 @@ use meshlib::observe::prometheus::Registry;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::SourceError;
 
-use crate::metrics::of_process;
-use crate::state::Totals;
+use crate::kit::metrics::of_process;
+use crate::kit::state::Totals;
 
 /// Which address a server saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

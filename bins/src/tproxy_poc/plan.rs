@@ -15,8 +15,8 @@ use super::args::ReplyArg;
 use super::args::ToolArg;
 use super::args::TopologyArg;
 use super::upstream::Target;
-use crate::cli;
-use crate::cli::Failure;
+use crate::kit::cli;
+use crate::kit::cli::Failure;
 
 /// What is intercepted and how.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use rustix::thread::clear_ambient_capability_set;
 use rustix::thread::configure_capability_in_ambient_set;
 use rustix::thread::set_capabilities;
 
-use crate::cli::Failure;
+use crate::kit::cli::Failure;
 
 /// Needed to intercept and to use the client's address.
 const NET_RAW: CapabilitySet = CapabilitySet::NET_RAW;

@@ -15,15 +15,15 @@ use super::plan;
 use super::plan::Plan;
 use super::privileges;
 use super::serve::serve;
-use crate::cli;
-use crate::cli::Failure;
-use crate::cli::Tool;
-use crate::control;
-use crate::limits;
-use crate::load;
-use crate::log;
-use crate::log::LogOptions;
-use crate::log::LogOutput;
+use crate::kit::cli;
+use crate::kit::cli::Failure;
+use crate::kit::cli::Tool;
+use crate::kit::control;
+use crate::kit::limits;
+use crate::kit::load;
+use crate::kit::log;
+use crate::kit::log::LogOptions;
+use crate::kit::log::LogOutput;
 
 const TOOL: Tool = Tool::new("tproxy-poc");
 

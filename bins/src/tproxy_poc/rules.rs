@@ -17,7 +17,7 @@ use super::plan::search_path;
 use super::privileges::Lent;
 use super::run::run_all;
 use super::run::shown;
-use crate::cli::Failure;
+use crate::kit::cli::Failure;
 
 /// Rules that this process has set, until they are removed.
 #[derive(Debug)]

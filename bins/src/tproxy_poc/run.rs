@@ -21,7 +21,7 @@ use rustix::process::pidfd_send_signal;
 
 use super::plan::is_here;
 use super::plan::search_path;
-use crate::cli::Failure;
+use crate::kit::cli::Failure;
 
 /// More rules of one kind than anybody sets: what is removed until there is no more ends here.
 const MOST: usize = 1000;

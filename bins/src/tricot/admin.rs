@@ -19,15 +19,15 @@ use super::metrics::Metrics;
 use super::parts::Parts;
 use super::route::Current;
 use super::shown::Shown;
-use crate::admin;
-use crate::loading::Loading;
-use crate::state::Certificate;
-use crate::state::Destination;
-use crate::state::Reload;
-use crate::state::Source;
-use crate::state::Totals;
-use crate::state::Watching;
-use crate::state::unix_ms;
+use crate::kit::admin;
+use crate::kit::loading::Loading;
+use crate::kit::state::Certificate;
+use crate::kit::state::Destination;
+use crate::kit::state::Reload;
+use crate::kit::state::Source;
+use crate::kit::state::Totals;
+use crate::kit::state::Watching;
+use crate::kit::state::unix_ms;
 
 /// What this program knows about itself. A clone knows the same.
 #[derive(Clone)]

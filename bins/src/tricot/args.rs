@@ -29,9 +29,9 @@ use http::Uri;
 use ipnet::IpNet;
 use meshlib::http::MediaTypes;
 
-use crate::log::LogFormat;
-use crate::units::grace;
-use crate::units::listen;
+use crate::kit::log::LogFormat;
+use crate::kit::units::grace;
+use crate::kit::units::listen;
 
 mod address;
 mod clash;

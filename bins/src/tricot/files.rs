@@ -11,7 +11,7 @@ use rustix::fs::CWD;
 use rustix::fs::accessat;
 
 use super::args::ConsulSettings;
-use crate::log;
+use crate::kit::log;
 
 /// Why Consul's client cannot be made.
 pub(super) fn about_consul(settings: &ConsulSettings, error: &ConfigError) -> String {

@@ -18,8 +18,8 @@ use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::SECONDS;
 use tokio::time::Instant;
 
-use crate::metrics::of_process;
-use crate::state::Totals;
+use crate::kit::metrics::of_process;
+use crate::kit::state::Totals;
 
 /// All metrics of the program. A clone is the same set.
 #[derive(Clone, Debug)]

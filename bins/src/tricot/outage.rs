@@ -4,7 +4,7 @@ use meshlib_consul::ConsulError;
 use meshlib_consul::watch::Degraded;
 
 use super::args::ConsulSettings;
-use crate::log;
+use crate::kit::log;
 
 /// The address of Consul, and the variable that says it.
 #[derive(Clone, Debug)]

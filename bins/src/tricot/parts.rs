@@ -60,7 +60,7 @@ use super::send::Client;
 use super::send::Send;
 use super::shown::Shown;
 use super::table::Builder;
-use crate::log;
+use crate::kit::log;
 
 /// What all workers share.
 pub(super) struct Parts {

@@ -7,16 +7,16 @@ use tracing::Level;
 use super::args::Settings;
 use super::parts::check;
 use super::run::run;
-use crate::about;
-use crate::cli;
-use crate::cli::Failure;
-use crate::cli::Tool;
-use crate::control;
-use crate::limits;
-use crate::load;
-use crate::log;
-use crate::log::LogOptions;
-use crate::log::LogOutput;
+use crate::kit::about;
+use crate::kit::cli;
+use crate::kit::cli::Failure;
+use crate::kit::cli::Tool;
+use crate::kit::control;
+use crate::kit::limits;
+use crate::kit::load;
+use crate::kit::log;
+use crate::kit::log::LogOptions;
+use crate::kit::log::LogOutput;
 
 const TOOL: Tool = Tool::new("tricot");
 /// Outages of Consul: ours are the lines about the services, and what waits for the store has its own.

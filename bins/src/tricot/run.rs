@@ -30,16 +30,16 @@ use super::plain::ToHttps;
 use super::send::Client;
 use super::sockets::Bound;
 use super::sockets::Sockets;
-use crate::admin::AdminSocket;
-use crate::ending::Ending;
-use crate::loading::Loading;
-use crate::log;
-use crate::signals::Order;
-use crate::signals::Signals;
-use crate::units::listed;
-use crate::workers;
-use crate::workers::Job;
-use crate::workers::Workers;
+use crate::kit::admin::AdminSocket;
+use crate::kit::ending::Ending;
+use crate::kit::loading::Loading;
+use crate::kit::log;
+use crate::kit::signals::Order;
+use crate::kit::signals::Signals;
+use crate::kit::units::listed;
+use crate::kit::workers;
+use crate::kit::workers::Job;
+use crate::kit::workers::Workers;
 
 /// How long what runs beside the requests may take to end: locks are given back.
 const LAST_WORK: Duration = Duration::from_secs(5);

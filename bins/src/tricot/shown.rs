@@ -18,9 +18,9 @@ use super::backend::Backend;
 use super::group::Group;
 use super::table::Builder;
 use super::table::Unused;
-use crate::state::Destination;
-use crate::state::EndpointState;
-use crate::state::endpoints;
+use crate::kit::state::Destination;
+use crate::kit::state::EndpointState;
+use crate::kit::state::endpoints;
 
 /// What pages show of the table in force.
 #[derive(Debug, Default)]

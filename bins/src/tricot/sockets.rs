@@ -8,8 +8,8 @@ use meshlib::ListenOptions;
 use meshlib::Listener;
 
 use super::args::ListenSettings;
-use crate::sockets::Passed;
-use crate::sockets::share;
+use crate::kit::sockets::Passed;
+use crate::kit::sockets::share;
 
 /// Everything that listens.
 #[derive(Debug)]

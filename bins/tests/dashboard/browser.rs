@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bins::admin::Admin;
-use bins::admin::AdminSocket;
-use bins::dashboard;
-use bins::state::Watching;
+use bins::kit::admin::Admin;
+use bins::kit::admin::AdminSocket;
+use bins::kit::dashboard;
+use bins::kit::state::Watching;
 use futures::FutureExt;
 use http::HeaderValue;
 use http::Request;

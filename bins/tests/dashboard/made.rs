@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use bins::state::Certificate;
-use bins::state::Destination;
-use bins::state::EndpointState;
-use bins::state::Reload;
-use bins::state::Source;
-use bins::state::Totals;
+use bins::kit::state::Certificate;
+use bins::kit::state::Destination;
+use bins::kit::state::EndpointState;
+use bins::kit::state::Reload;
+use bins::kit::state::Source;
+use bins::kit::state::Totals;
 
 /// What is said, which a test may change at any time.
 #[derive(Default)]

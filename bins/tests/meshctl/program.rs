@@ -8,8 +8,8 @@ use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bins::admin::Admin;
-use bins::admin::AdminSocket;
+use bins::kit::admin::Admin;
+use bins::kit::admin::AdminSocket;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::json;
 use tokio::runtime::Runtime;

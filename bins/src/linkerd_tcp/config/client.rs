@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::model::ClientTls;
 use super::path::Prefix;
-use crate::load::Place;
+use crate::kit::load::Place;
 
 /// How to connect to the endpoints of one destination.
 #[derive(Clone, Debug, PartialEq)]

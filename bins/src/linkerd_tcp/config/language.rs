@@ -1,8 +1,8 @@
 //! The fields of both languages, with what they mean.
 
-use crate::load::language::Field;
-use crate::load::language::Table;
-use crate::load::language::Takes;
+use crate::kit::load::language::Field;
+use crate::kit::load::language::Table;
+use crate::kit::load::language::Takes;
 
 const ADDR: Takes = Takes::Text("`IP:PORT`");
 const IP: Takes = Takes::Text("an IP address");

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::load::Place;
-use crate::load::fields::FileRef;
+use crate::kit::load::Place;
+use crate::kit::load::fields::FileRef;
 
 pub use super::client::Client;
 pub use super::client::ClientRules;

@@ -1,8 +1,8 @@
 //! The reference of both languages.
 
 use super::languages;
-use crate::about;
-use crate::load::language;
+use crate::kit::about;
+use crate::kit::load::language;
 
 const WHAT: &str = "A configuration of linkerd-tcp is YAML or JSON. A file has either `proxies` or `routers` at its top, \
 which are two languages: those of the original up to 0.0.3, and from 0.1.0 on. A field that is not in its table is refused, \

@@ -24,7 +24,7 @@ use super::model::Server;
 use super::model::ServerTls;
 use super::model::TlsVersion;
 use super::model::Watch;
-use crate::load::fields::FileRef;
+use crate::kit::load::fields::FileRef;
 
 impl Config {
     /// The configuration as it is in force, in the language of its file. Reading it again gives the same one; what the

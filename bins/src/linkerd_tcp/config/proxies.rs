@@ -21,9 +21,9 @@ use super::server;
 use super::server::Limits;
 use super::tls;
 use super::unique::Unique;
-use crate::load::fields::Fields;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
+use crate::kit::load::fields::Fields;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
 
 const KIND_TCP: &str = "io.l5d.tcp";
 const KIND_TLS: &str = "io.l5d.tls";

@@ -16,9 +16,9 @@ use super::model::Watch;
 use super::path;
 use super::server;
 use super::tls;
-use crate::load::fields::Fields;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
+use crate::kit::load::fields::Fields;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
 
 /// Reads what A and B have in common, with the poll period of each.
 ///

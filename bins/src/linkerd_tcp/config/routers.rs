@@ -24,9 +24,9 @@ use super::server;
 use super::server::Limits;
 use super::tls;
 use super::unique::Unique;
-use crate::load::fields::Fields;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
+use crate::kit::load::fields::Fields;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
 
 const KIND_GLOBAL: &str = "io.l5d.global";
 const KIND_STATIC: &str = "io.l5d.static";

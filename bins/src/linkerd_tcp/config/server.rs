@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::path;
-use crate::load::fields::Fields;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
+use crate::kit::load::fields::Fields;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
 
 /// Time limits that every server may have, in either generation.
 #[derive(Clone, Copy, Debug)]

@@ -10,10 +10,10 @@ use super::model::Identity;
 use super::model::ResolverTls;
 use super::model::ServerTls;
 use super::model::TlsVersion;
-use crate::load::fields::Fields;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
-use crate::load::tree::Value;
+use crate::kit::load::fields::Fields;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
+use crate::kit::load::tree::Value;
 
 /// Reads the TLS fields of a server. In A they stand beside the address, in B in a section of their own; `item` is
 /// the mapping that has them.
@@ -112,7 +112,10 @@ fn client_auth(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ClientAuth> {
 }
 
 /// An empty list is refused: it would trust nobody, and leaving the field out trusts the operating system's roots.
-fn trust_certs(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Vec<crate::load::fields::FileRef>> {
+fn trust_certs(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+) -> Option<Vec<crate::kit::load::fields::FileRef>> {
     fields.get("trustCerts").and_then(|item| reader.files(item))
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::load::Place;
-use crate::load::fields::Item;
-use crate::load::fields::Reader;
+use crate::kit::load::Place;
+use crate::kit::load::fields::Item;
+use crate::kit::load::fields::Reader;
 
 /// Remembers labels and listening addresses and reports the second use of one.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use meshlib::observe::prometheus::Histogram;
 use meshlib::observe::prometheus::Registry;
 use meshlib::observe::prometheus::SECONDS;
 
-use crate::state::Totals;
+use crate::kit::state::Totals;
 
 const ENDED: &str = "linkerd_tcp_connections_total";
 const ACTIVE: &str = "linkerd_tcp_connections_active";

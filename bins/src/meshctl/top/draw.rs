@@ -23,12 +23,12 @@ use super::columns;
 use super::columns::BETWEEN;
 use super::view::Mode;
 use super::view::View;
+use crate::kit::state::Point;
 use crate::meshctl::figures;
 use crate::meshctl::row::COLUMNS;
 use crate::meshctl::stat;
 use crate::meshctl::table;
 use crate::meshctl::table::Align;
-use crate::state::Point;
 
 /// Whether there is colour. All that it says is said in words too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

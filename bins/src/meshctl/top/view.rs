@@ -11,11 +11,11 @@ use ratatui::crossterm::event::KeyEventKind;
 use ratatui::crossterm::event::KeyModifiers;
 use tokio::time::Instant;
 
+use crate::kit::state::Point;
+use crate::kit::state::State;
+use crate::kit::units::is_harmful;
 use crate::meshctl::clean;
 use crate::meshctl::row::Row;
-use crate::state::Point;
-use crate::state::State;
-use crate::units::is_harmful;
 
 /// What rows are sorted by. The largest comes first, of names the smallest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -243,8 +243,8 @@ mod tests {
     use tokio::time;
 
     use super::*;
-    use crate::state::Destination;
-    use crate::state::EndpointState;
+    use crate::kit::state::Destination;
+    use crate::kit::state::EndpointState;
 
     fn state() -> State {
         let endpoint = |addr: &str, rate: Option<f64>, failed: u64, in_flight: u32| {

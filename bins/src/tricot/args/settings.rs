@@ -34,9 +34,9 @@ use super::values::Health;
 use super::values::base64url;
 use super::with_variable;
 use super::without_empty;
-use crate::about;
-use crate::cli;
-use crate::log::LogFormat;
+use crate::kit::about;
+use crate::kit::cli;
+use crate::kit::log::LogFormat;
 
 /// Everything that the program is told by its arguments and variables.
 #[derive(Clone, Debug)]

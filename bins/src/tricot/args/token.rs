@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::Args;
 use super::secret::Secret;
-use crate::log::chain;
+use crate::kit::log::chain;
 
 /// A token for Consul: visible characters of ASCII, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use ipnet::IpNet;
 
-use crate::units::duration;
+use crate::kit::units::duration;
 
 /// Where Consul's agent is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

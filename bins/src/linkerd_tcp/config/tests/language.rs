@@ -6,9 +6,9 @@ use serde_json::json;
 use super::super::language::PROXIES;
 use super::super::language::ROUTERS;
 use super::*;
-use crate::load::language::Table;
-use crate::load::language::Takes;
-use crate::load::yaml;
+use crate::kit::load::language::Table;
+use crate::kit::load::language::Takes;
+use crate::kit::load::yaml;
 
 /// Every field of a table, with values that fit together.
 fn full(table: &'static Table) -> Value {

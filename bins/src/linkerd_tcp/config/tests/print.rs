@@ -1,7 +1,7 @@
 //! What is printed is a configuration of the same language that means the same.
 
 use super::*;
-use crate::load::yaml;
+use crate::kit::load::yaml;
 
 /// A configuration that was printed and read again.
 fn again(config: &Config) -> Config {

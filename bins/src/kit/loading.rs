@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use meshlib::observe::prometheus::Gauge;
 use meshlib::observe::prometheus::Registry;
 
-use crate::manager;
-use crate::state::Reload;
-use crate::state::unix_ms;
+use crate::kit::manager;
+use crate::kit::state::Reload;
+use crate::kit::state::unix_ms;
 
 /// Keeps what came of the last attempt to load the configuration. A clone is the same.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use meshlib::http::Body;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::typed;
 
-use crate::state::Watching;
+use crate::kit::state::Watching;
 
 mod cards;
 mod certificates;

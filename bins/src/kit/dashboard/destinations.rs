@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::state::Destination;
-use crate::state::EndpointState;
-use crate::state::State;
+use crate::kit::state::Destination;
+use crate::kit::state::EndpointState;
+use crate::kit::state::State;
 
 use super::html::Html;
 use super::words;

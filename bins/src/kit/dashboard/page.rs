@@ -1,7 +1,7 @@
 //! The page as a whole.
 
-use crate::state::Point;
-use crate::state::State;
+use crate::kit::state::Point;
+use crate::kit::state::State;
 
 use super::SCRIPT;
 use super::STYLE;

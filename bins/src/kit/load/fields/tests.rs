@@ -1,8 +1,8 @@
 use super::super::tree;
 use super::scalars::LONGEST;
 use super::*;
-use crate::load::language::Field;
-use crate::load::language::Takes;
+use crate::kit::load::language::Field;
+use crate::kit::load::language::Takes;
 
 const fn field(name: &'static str) -> Field {
     Field::new(name, Takes::Text("a text"), "")

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Table;
 use super::Takes;
-use crate::about;
+use crate::kit::about;
 
 /// The tables that files of a language lead to, the file first, in Markdown, with headings of this level. Those in `seen`
 /// are left out, and the others added there.

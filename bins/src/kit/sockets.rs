@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 use meshlib::ListenOptions;
 use meshlib::Listener;
 
-use crate::log;
+use crate::kit::log;
 
 /// The sockets that were passed, each with its name.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio::time;
 use tokio::time::Interval;
 use tokio::time::MissedTickBehavior;
 
-use crate::log;
+use crate::kit::log;
 
 /// That the program serves, and what.
 pub fn ready(serving: &str) {

@@ -1,8 +1,8 @@
 //! What goes through the program, in a few large numbers.
 
-use crate::state::INTERVAL;
-use crate::state::Point;
-use crate::state::State;
+use crate::kit::state::INTERVAL;
+use crate::kit::state::Point;
+use crate::kit::state::State;
 
 use super::chart::Chart;
 use super::chart::Scale;

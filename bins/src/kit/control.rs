@@ -2,7 +2,7 @@
 
 use tokio::runtime::Builder;
 
-use crate::cli::Failure;
+use crate::kit::cli::Failure;
 
 /// Threads that read files, which end after a while without work.
 const READERS: usize = 8;

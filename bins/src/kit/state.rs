@@ -32,7 +32,7 @@ pub use model::Traffic;
 
 use history::History;
 
-use crate::log;
+use crate::kit::log;
 
 /// How often a program is looked at. The history is [`LOOKS`] times as long: ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(5);

@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time;
 
-use crate::ending::Ending;
-use crate::log;
+use crate::kit::ending::Ending;
+use crate::kit::log;
 
 /// What a worker does, on its own runtime, until it ends.
 pub struct Job {

@@ -5,7 +5,7 @@ use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 
-use crate::log;
+use crate::kit::log;
 
 /// Takes all descriptors that the hard limit allows: each connection needs two, and the usual soft limit of 1,024 is there
 /// for programs that use `select`.

@@ -30,9 +30,9 @@ use meshlib::observe::prometheus::content_type;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::dashboard;
-use crate::log;
-use crate::state::Watching;
+use crate::kit::dashboard;
+use crate::kit::log;
+use crate::kit::state::Watching;
 
 /// How long a client may take for a request, and leave bytes of the answer untaken.
 const PATIENCE: Duration = Duration::from_secs(10);

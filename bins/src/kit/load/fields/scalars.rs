@@ -9,8 +9,8 @@ use super::Item;
 use super::Reader;
 use super::alternatives;
 use super::hint;
-use crate::load::secret::blotted;
-use crate::load::tree::Value;
+use crate::kit::load::secret::blotted;
+use crate::kit::load::tree::Value;
 
 impl Reader<'_> {
     /// A text. Numbers and booleans need quotes to be one.

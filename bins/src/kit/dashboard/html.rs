@@ -4,7 +4,7 @@ use std::fmt;
 use std::fmt::Display;
 use std::fmt::Write;
 
-use crate::units::is_harmful;
+use crate::kit::units::is_harmful;
 
 /// A page that is being written.
 ///

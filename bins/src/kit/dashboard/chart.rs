@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::state::INTERVAL;
-use crate::state::LOOKS;
-use crate::state::Point;
+use crate::kit::state::INTERVAL;
+use crate::kit::state::LOOKS;
+use crate::kit::state::Point;
 
 use super::html::Html;
 use super::words;

@@ -1,7 +1,7 @@
 //! Certificates and how long they last.
 
-use crate::state::Certificate;
-use crate::state::State;
+use crate::kit::state::Certificate;
+use crate::kit::state::State;
 
 use super::html::Html;
 use super::words;

@@ -6,7 +6,7 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
-use crate::log;
+use crate::kit::log;
 
 /// What a program is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

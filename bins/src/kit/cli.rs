@@ -17,9 +17,9 @@ mod misuse;
 pub use misuse::AND;
 pub use misuse::matches;
 
-use crate::about;
-use crate::load;
-use crate::log;
+use crate::kit::about;
+use crate::kit::load;
+use crate::kit::log;
 
 /// A program as its caller sees it.
 #[derive(Clone, Copy, Debug)]

@@ -11,12 +11,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use meshlib::Drain;
 
-use crate::log;
-use crate::manager;
-use crate::manager::Watchdog;
-use crate::signals::Asked;
-use crate::signals::Order;
-use crate::signals::Signals;
+use crate::kit::log;
+use crate::kit::manager;
+use crate::kit::manager::Watchdog;
+use crate::kit::signals::Asked;
+use crate::kit::signals::Order;
+use crate::kit::signals::Signals;
 
 /// The orderly end of a program, which begins once, whoever asks for it: a signal, an admin page, or a worker that failed.
 /// A clone is the same end.

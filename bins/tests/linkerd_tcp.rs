@@ -19,8 +19,6 @@ mod cli;
 mod configuration;
 #[path = "linkerd_tcp/drain.rs"]
 mod drain;
-#[path = "linkerd_tcp/ewma.rs"]
-mod ewma;
 #[path = "linkerd_tcp/examples.rs"]
 mod examples;
 #[path = "linkerd_tcp/handover.rs"]
@@ -48,6 +46,8 @@ mod prefixes;
 mod process;
 #[path = "linkerd_tcp/reload.rs"]
 mod reload;
+#[path = "linkerd_tcp/slow.rs"]
+mod slow;
 #[path = "linkerd_tcp/spares.rs"]
 mod spares;
 #[path = "linkerd_tcp/streams.rs"]

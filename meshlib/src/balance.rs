@@ -120,7 +120,9 @@ pub trait Balancer: Send + Sync + 'static {
     /// [`Replica::usable`].
     fn prepare(&self, replicas: &ReplicaSet) -> Box<dyn Picker>;
 
-    /// Whether the time that replicas take to answer must be measured. Default: no, which saves reading the clock.
+    /// Whether each answer of a connection must be measured. Default: no. What [`Replica::answer_time`] says is then a
+    /// sample: the first answer of each connection and one in sixteen after it. Answers that are one to a request are all
+    /// measured.
     fn wants_answer_times(&self) -> bool {
         false
     }

@@ -257,7 +257,7 @@ impl<'a> Relay<'a> {
             upstream: Direction::default(),
             downstream: Direction::default(),
             clock: limited.then(|| Box::pin(Clock::new(options))),
-            turns: answer_times.map(|times| Turns { times, asked: None }),
+            turns: answer_times.map(Turns::new),
         }
     }
 
@@ -343,20 +343,40 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// Measures how long the server takes to answer, in each turn of the conversation.
+/// Measures how long the server takes to answer, in as many turns of the conversation as are wanted.
 struct Turns {
     times: Arc<dyn AnswerTimes>,
-    /// When the client began to ask for what is not answered yet.
-    asked: Option<Instant>,
+    turn: Turn,
+    one_in: u32,
+    /// How many turns are left out before the next one is measured.
+    left_out: u32,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// The client's. Nothing waits for an answer.
+    Client,
+    /// The server's, since the client began to ask if this turn is measured.
+    Server(Option<Instant>),
 }
 
 impl Turns {
+    fn new(times: Arc<dyn AnswerTimes>) -> Self {
+        Self { one_in: times.one_in().max(1), times, turn: Turn::Client, left_out: 0 }
+    }
+
     fn saw(&mut self, asked: bool, answered: bool) {
-        if answered && let Some(since) = self.asked.take() {
-            self.times.record(since.elapsed());
+        if answered && let Turn::Server(since) = self.turn {
+            if let Some(since) = since {
+                self.times.record(since.elapsed());
+            }
+            self.turn = Turn::Client;
         }
-        if asked && self.asked.is_none() {
-            self.asked = Some(Instant::now());
+        if asked && let Turn::Client = self.turn {
+            let measured = self.left_out == 0;
+            self.left_out = if measured { self.one_in } else { self.left_out } - 1;
+            self.turn = Turn::Server(measured.then(Instant::now));
         }
     }
 }

@@ -59,6 +59,11 @@ pub mod sniff;
 pub trait AnswerTimes: Send + Sync {
     /// One answer came this long after what asked for it.
     fn record(&self, took: Duration);
+
+    /// Of how many answers over one connection one is to be recorded. The first always is. Default: 1, all are.
+    fn one_in(&self) -> u32 {
+        1
+    }
 }
 
 /// A byte stream between two peers.

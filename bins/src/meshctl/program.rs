@@ -116,7 +116,7 @@ Columns:
   STATE    ready, cooling_down, ejected or unused, and for how long; without endpoints
            what discovery has said: pending, neg or bound
   RPS      how often it was picked per second, in the last 5 s
-  LATENCY  the answer time as the balancer sees it
+  LATENCY  the time to the first byte of its answers, an average
   -        is not known
 
 Examples:

@@ -140,6 +140,10 @@ impl Health {
         self.closed_until.load(Ordering::Relaxed) == 0
     }
 
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
     pub(super) fn closed_until(&self) -> u64 {
         self.closed_until.load(Ordering::Relaxed)
     }

@@ -179,7 +179,7 @@ where
                     let (mut guard, took) = attempt.end(result.as_ref().err());
                     let error = match result {
                         Ok(answer) => {
-                            guard.answered(this.shared.times.then_some(took));
+                            guard.answered(took);
                             this.shared.succeeded(&attempt.replica);
                             return Poll::Ready(Ok(this.calls.tracking.track_completion(guard, answer)));
                         }

@@ -46,7 +46,7 @@ impl ReplicaSet {
     /// Fresh replicas of these endpoints, for tests and benches of a balancer.
     pub fn from_endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         let origin = Instant::now();
-        Self::new(endpoints.into_iter().map(|endpoint| Replica { endpoint, stats: Stats::new(origin) }))
+        Self::new(endpoints.into_iter().map(|endpoint| Replica { endpoint, stats: Stats::new(origin, 1) }))
     }
 
     /// The replicas, in no particular order.
@@ -131,11 +131,13 @@ pub(super) struct Stats {
     picked: AtomicU64,
     failed: AtomicU64,
     pub(super) ewma: Ewma,
+    /// Of how many answers of a connection one is measured.
+    one_in: u32,
     health: Health,
 }
 
 impl Stats {
-    fn new(origin: Instant) -> Arc<Self> {
+    fn new(origin: Instant, one_in: u32) -> Arc<Self> {
         Arc::new(Self {
             origin,
             in_flight: AtomicU32::new(0),
@@ -143,6 +145,7 @@ impl Stats {
             picked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             ewma: Ewma::default(),
+            one_in,
             health: Health::default(),
         })
     }
@@ -156,6 +159,10 @@ impl Stats {
 impl AnswerTimes for Stats {
     fn record(&self, took: Duration) {
         self.ewma.record(took, self.now());
+    }
+
+    fn one_in(&self) -> u32 {
+        self.one_in
     }
 }
 
@@ -186,7 +193,16 @@ impl Replica {
         self.stats.failed.load(Ordering::Relaxed)
     }
 
-    /// The average time until it answers, if that is measured.
+    /// How often it failed since its last success.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.stats.health.failures()
+    }
+
+    /// How long it takes to answer: an average that believes bad news at once and good news by a tenth. `None` if it has
+    /// not answered yet.
+    ///
+    /// The time from asking to the first byte of the answer, of requests and of what is forwarded over connections. A sample
+    /// of the latter, unless the balancer [wants](super::Balancer::wants_answer_times) all.
     pub fn answer_time(&self) -> Option<Duration> {
         self.stats.ewma.measured()
     }
@@ -302,15 +318,14 @@ impl Cost {
 pub struct InFlight {
     stats: Arc<Stats>,
     connecting: bool,
-    /// What the answer took in microseconds, if the balancer asks for it. Small, for every connection has one.
+    /// What the answer took in microseconds, once there is one. Small, for every connection has one.
     took: Option<NonZeroU32>,
 }
 
 impl InFlight {
     /// The answer has come; the work goes on.
-    pub(super) fn answered(&mut self, took: Option<Duration>) {
-        let micros = took.map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1));
-        self.took = micros.and_then(NonZeroU32::new);
+    pub(super) fn answered(&mut self, took: Duration) {
+        self.took = NonZeroU32::new(u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1));
         self.end_connecting();
     }
 
@@ -320,13 +335,12 @@ impl InFlight {
         }
     }
 
-    /// Where times to an answer are recorded, if the balancer asks for them.
-    pub fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
-        self.took.map(|_| Arc::clone(&self.stats) as Arc<dyn AnswerTimes>)
+    /// Where times to an answer are recorded.
+    pub fn answer_times(&self) -> Arc<dyn AnswerTimes> {
+        Arc::clone(&self.stats) as Arc<dyn AnswerTimes>
     }
 
-    /// Records what the answer has taken that this is given with, if the balancer asks for it: for answers that are one
-    /// to one request. Those of a connection are recorded by [`answer_times`](Self::answer_times) as they come.
+    /// Records what the answer has taken that this is given with: for answers that are one to one request. Those of a connection are recorded by [`answer_times`](Self::answer_times) as they come.
     pub fn record_answer(&self) {
         if let Some(micros) = self.took {
             self.stats.record(Duration::from_micros(micros.get().into()));
@@ -351,13 +365,15 @@ impl fmt::Debug for InFlight {
 /// while connections to it live.
 pub(super) struct Carry {
     origin: Instant,
+    one_in: u32,
     present: HashMap<EndpointKey, (Arc<Stats>, Arc<Metadata>)>,
     absent: HashMap<EndpointKey, Weak<Stats>>,
 }
 
 impl Carry {
-    pub(super) fn new() -> Self {
-        Self { origin: Instant::now(), present: HashMap::new(), absent: HashMap::new() }
+    /// Of `one_in` answers of a connection one is measured.
+    pub(super) fn new(one_in: u32) -> Self {
+        Self { origin: Instant::now(), one_in, present: HashMap::new(), absent: HashMap::new() }
     }
 
     /// The set of these endpoints. O(n), off the request path.
@@ -384,7 +400,7 @@ impl Carry {
                 }
                 None => {
                     let known = self.absent.remove(&key).as_ref().and_then(Weak::upgrade);
-                    known.unwrap_or_else(|| Stats::new(self.origin))
+                    known.unwrap_or_else(|| Stats::new(self.origin, self.one_in))
                 }
             };
             merged.insert(key.clone(), replicas.len());
@@ -419,7 +435,7 @@ mod tests {
 
     #[test]
     fn load_survives_an_update_of_weight() {
-        let mut carry = Carry::new();
+        let mut carry = Carry::new(1);
         let first = carry.next(&[endpoint(1)]);
         let _work = first.replicas()[0].begin();
 
@@ -432,7 +448,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_returns_finds_its_load() {
-        let mut carry = Carry::new();
+        let mut carry = Carry::new(1);
         let work = carry.next(&[endpoint(1)]).replicas()[0].begin();
 
         carry.next(&[]);
@@ -449,7 +465,7 @@ mod tests {
     fn metadata_that_says_the_same_is_the_same() {
         let labelled = |node: &str| endpoint(1).with_metadata(Metadata::new().with_node(node));
         let metadata = |set: &ReplicaSet| Arc::clone(&set.replicas()[0].endpoint.metadata);
-        let mut carry = Carry::new();
+        let mut carry = Carry::new(1);
         let first = metadata(&carry.next(&[labelled("a")]));
 
         let again = metadata(&carry.next(&[labelled("a")]));
@@ -463,7 +479,7 @@ mod tests {
 
     #[test]
     fn an_address_named_twice_has_the_sum_of_the_weights() {
-        let set = Carry::new().next(&[endpoint(1), endpoint(1).with_weight(Weight::new(2.0).unwrap())]);
+        let set = Carry::new(1).next(&[endpoint(1), endpoint(1).with_weight(Weight::new(2.0).unwrap())]);
 
         assert_eq!(set.replicas().len(), 1);
         assert_eq!(set.replicas()[0].endpoint().weight.get(), 3.0);

@@ -33,11 +33,13 @@ use crate::resolve::Resolution;
 use crate::resolve::ResolveError;
 use crate::resolve::Update;
 
+/// Of how many answers over one connection one is measured for a balancer that does not choose by them.
+const SAMPLED: u32 = 16;
+
 /// The state behind a balancer.
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     balancer: Arc<dyn Balancer>,
-    pub(super) times: bool,
     pub(super) accrual: Accrual,
     pub(super) observer: Arc<dyn Observer>,
     snapshot: ArcSwap<Snapshot>,
@@ -101,9 +103,9 @@ impl Shared {
     ) -> Arc<Self> {
         let set = ReplicaSet::new([]);
         let picker = balancer.prepare(&set);
+        let every = balancer.wants_answer_times();
         Arc::new(Self {
             name,
-            times: balancer.wants_answer_times(),
             balancer,
             accrual,
             observer,
@@ -113,7 +115,7 @@ impl Shared {
                 picker,
                 at: Instant::now(),
             }),
-            carry: Mutex::new(Carry::new()),
+            carry: Mutex::new(Carry::new(if every { 1 } else { SAMPLED })),
             changed: Notify::new(),
             left: Notify::new(),
             turn: Arc::new(Semaphore::new(1)),

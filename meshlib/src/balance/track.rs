@@ -22,7 +22,7 @@ impl TrackCompletion<InFlight, Io> for UntilEnd {
     type Output = Io;
 
     fn track_completion(&self, guard: InFlight, mut io: Io) -> Io {
-        io.set_answer_times(guard.answer_times());
+        io.set_answer_times(Some(guard.answer_times()));
         io.hold(guard);
         io
     }
@@ -106,5 +106,21 @@ mod tests {
             let tried = tried.load(Ordering::Relaxed);
             assert!(tried >= 10, "{tried} of 100 went to endpoint {i}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_answers_take_is_known_though_the_balancer_does_not_care() {
+        let service = tower::service_fn(|_: To<Request<Body>>| async {
+            tokio::time::sleep(Duration::from_millis(70)).await;
+            Ok::<_, Error>(Response::new(Body::from("ok")))
+        });
+        let endpoint = SocketAddr::from(([127, 0, 0, 1], 1));
+        let balance = BalanceLayer::new(Static::new([endpoint]), "one").layer(service);
+
+        balance.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+
+        let state = balance.view().state().unwrap();
+        let time = state.replicas.replicas()[0].answer_time().unwrap();
+        assert_eq!(time.as_millis(), 70);
     }
 }

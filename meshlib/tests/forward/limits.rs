@@ -134,12 +134,29 @@ async fn without_limits_a_silent_connection_lasts() {
     assert!(!relay.is_finished());
 }
 
-#[derive(Default)]
-struct Times(Mutex<Vec<Duration>>);
+/// The times that were recorded, of `one_in` answers one.
+struct Times {
+    recorded: Mutex<Vec<Duration>>,
+    one_in: u32,
+}
+
+impl Times {
+    fn of_one_in(one_in: u32) -> Arc<Self> {
+        Arc::new(Self { recorded: Mutex::default(), one_in })
+    }
+
+    fn seconds(&self) -> Vec<u64> {
+        self.recorded.lock().unwrap().iter().map(Duration::as_secs).collect()
+    }
+}
 
 impl AnswerTimes for Times {
     fn record(&self, took: Duration) {
-        self.0.lock().unwrap().push(took);
+        self.recorded.lock().unwrap().push(took);
+    }
+
+    fn one_in(&self) -> u32 {
+        self.one_in
     }
 }
 
@@ -147,7 +164,7 @@ impl AnswerTimes for Times {
 async fn each_answer_is_timed_from_its_question() {
     let (mut ours, mut client) = tokio::io::duplex(4096);
     let (upstream, mut server) = tokio::io::duplex(4096);
-    let times = Arc::<Times>::default();
+    let times = Times::of_one_in(1);
     let mut upstream = Io::new(upstream);
     upstream.set_answer_times(Some(Arc::clone(&times) as Arc<dyn AnswerTimes>));
     tokio::spawn(async move { forward(&mut ours, &mut upstream, &ForwardOptions::default()).await });
@@ -168,6 +185,25 @@ async fn each_answer_is_timed_from_its_question() {
         client.read_exact(&mut [0; 4]).await.unwrap();
     }
 
-    let seconds: Vec<u64> = times.0.lock().unwrap().iter().map(Duration::as_secs).collect();
-    assert_eq!(seconds, [2, 21, 4]);
+    assert_eq!(times.seconds(), [2, 21, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_answers_as_many_are_timed_as_are_wanted() {
+    let (mut ours, mut client) = tokio::io::duplex(4096);
+    let (upstream, mut server) = tokio::io::duplex(4096);
+    let times = Times::of_one_in(3);
+    let mut upstream = Io::new(upstream);
+    upstream.set_answer_times(Some(Arc::clone(&times) as Arc<dyn AnswerTimes>));
+    tokio::spawn(async move { forward(&mut ours, &mut upstream, &ForwardOptions::default()).await });
+
+    for answer_after in 1..=8 {
+        client.write_all(b"q").await.unwrap();
+        server.read_exact(&mut [0]).await.unwrap();
+        time::sleep(answer_after * SECOND).await;
+        server.write_all(b"a").await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+    }
+
+    assert_eq!(times.seconds(), [1, 4, 7]);
 }

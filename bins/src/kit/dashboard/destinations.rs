@@ -32,7 +32,7 @@ const LEGEND: &str = "<details id=\"legend\"><summary>What the words mean</summa
     <dt class=\"ejected state\">ejected</dt><dd>failed again and again, and is tried once when the time is over</dd>\
     <dt class=\"unused state\">unused</dt><dd>is known, but not picked for the reason given</dd>\
     <dt>Per second, picked</dt><dd>how often it was chosen lately, and since its balancer was made: at the start, or when its settings last changed</dd>\
-    <dt>Latency</dt><dd>time to the first byte of its answers, which only the balancer ewma looks at</dd></dl></details>\n";
+    <dt>Latency</dt><dd>time to the first byte of its answers: an average that rises at once and falls slowly</dd></dl></details>\n";
 
 /// Writes the tables.
 pub(super) fn write(html: &mut Html, state: &State) {

@@ -1,6 +1,7 @@
 //! The endpoints of a balancer as they are shown.
 
 use meshlib::Endpoint;
+use meshlib::balance::Replica;
 use meshlib::balance::ReplicaState;
 use meshlib::balance::ViewState;
 
@@ -39,6 +40,7 @@ pub fn endpoints(
                 _ => "ejected",
             }
             .to_owned(),
+            why: is_tried_in_vain(replica),
             closed_for_ms: millis(replica.closed_for()),
             in_flight: replica.in_flight(),
             connecting: replica.connecting(),
@@ -51,4 +53,53 @@ pub fn endpoints(
         destination.endpoints.push(row);
     }
     replicas.len() - shown
+}
+
+/// An endpoint may fail and be used nevertheless, for the policy lets it, or no other is there.
+fn is_tried_in_vain(replica: &Replica) -> Option<String> {
+    let failures = replica.failures_in_a_row();
+    (failures > 1 && replica.state() == ReplicaState::Ready)
+        .then(|| format!("failed {failures} times in a row"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use meshlib::BalanceLayer;
+    use meshlib::Error;
+    use meshlib::Session;
+    use meshlib::Static;
+    use meshlib::To;
+    use meshlib::balance::Accrual;
+    use meshlib::io::Io;
+    use tower::Layer;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_used_though_it_fails_says_so() {
+        let refuses = tower::service_fn(|to: To<Session>| async move {
+            Err::<Io, _>(Error::Connect {
+                addr: to.endpoint.addr,
+                source: io::ErrorKind::ConnectionRefused.into(),
+            })
+        });
+        let only = SocketAddr::from(([127, 0, 0, 1], 1));
+        let balance = BalanceLayer::new(Static::new([only]), "one").accrual(Accrual::never()).layer(refuses);
+        let why = || {
+            let mut shown = Destination::default();
+            endpoints(&mut shown, &balance.view().state().unwrap(), &mut 10, |_, _| ());
+            (shown.endpoints[0].state.clone(), shown.endpoints[0].why.clone())
+        };
+
+        balance.clone().oneshot(Session::default()).await.unwrap_err();
+        assert_eq!(why(), ("ready".to_owned(), None), "once is nothing");
+        for _ in 0..2 {
+            balance.clone().oneshot(Session::default()).await.unwrap_err();
+        }
+        assert_eq!(why(), ("ready".to_owned(), Some("failed 3 times in a row".to_owned())));
+    }
 }

@@ -149,7 +149,8 @@ pub struct EndpointState {
     pub failed: u64,
     /// How often it was chosen per second, lately.
     pub rate: Option<f64>,
-    /// Its answer time as the balancer sees it, in milliseconds.
+    /// How long it takes to answer, in milliseconds: from asking to the first byte, an average that rises at once and falls
+    /// slowly.
     pub answer_time_ms: Option<f64>,
     /// The name that its certificate must carry, if TLS is spoken to it.
     pub tls: Option<String>,

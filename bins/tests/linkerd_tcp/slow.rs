@@ -1,4 +1,4 @@
-//! The choice by answer times (`loadBalancer: {kind: ewma}`).
+//! An endpoint that takes its time to answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time;
 
 use crate::process::Program;
+use crate::talk::ask;
 use crate::talk::exchange;
 use crate::talk::fixed;
 
@@ -55,4 +56,23 @@ async fn an_endpoint_that_answers_slowly_gets_few_clients() {
     let accepted = accepted.load(Ordering::SeqCst);
     assert!(accepted < CLIENTS / 4, "{accepted} of {CLIENTS}");
     assert!(accepted + fast.accepted() >= CLIENTS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_endpoint_is_seen_whatever_the_balancer() {
+    let (slow, accepted) = slow().await;
+    let fast = Echo::start().await;
+    let program = Program::start(&fixed(&[slow, fast.addr()], "", ""));
+    while accepted.load(Ordering::SeqCst) == 0 || fast.accepted() == 0 {
+        exchange(program.addr()).await.unwrap();
+    }
+
+    let state = ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    let endpoints = state["destinations"][0]["endpoints"].as_array().unwrap();
+    let answers_in = |addr: SocketAddr| {
+        let endpoint = endpoints.iter().find(|it| it["addr"] == addr.to_string()).unwrap();
+        endpoint["answer_time_ms"].as_f64().unwrap()
+    };
+    assert!(answers_in(slow) >= 333.0 && answers_in(fast.addr()) < 333.0, "{state:#}");
 }

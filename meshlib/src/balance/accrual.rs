@@ -19,7 +19,7 @@ pub struct Accrual {
     /// What ejects a replica. Default: five failures in a row.
     pub policy: Policy,
     /// How long an ejected replica is left alone. Default: 5 s; doubled, up to 300 s, each time that it is tried after that
-    /// and fails again.
+    /// and fails again. Where all were ejected and one is well again, the others are tried at once.
     pub penalty: Backoff,
     /// How long a replica is left alone after any failure. Default: not at all.
     pub cool_down: Option<Backoff>,
@@ -236,6 +236,15 @@ impl Health {
             self.close(now, cool_down.delay_after(failures - 1));
         }
         None
+    }
+
+    /// An ejected replica may be tried from now on, by one caller as when its time is over.
+    pub(super) fn end_penalty(&self, now: u64) {
+        self.served_at.store(now, Ordering::Relaxed);
+        // One that has become well meanwhile stays so.
+        let _ = self
+            .closed_until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| (until > now).then_some(now));
     }
 
     fn close(&self, now: u64, pause: Duration) {

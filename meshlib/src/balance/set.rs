@@ -268,6 +268,16 @@ impl Replica {
         self.stats.health.succeeded(|| self.stats.now(), accrual)
     }
 
+    /// Lets it be tried at once though its time is not over.
+    pub(super) fn end_penalty(&self) {
+        self.stats.health.end_penalty(self.stats.now());
+    }
+
+    /// Whether this is the same endpoint, maybe of another update.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stats, &other.stats)
+    }
+
     /// Notes a failure. Returns for how long the replica is ejected, if this failure did it.
     pub(super) fn failed_now(&self, accrual: &Accrual, may_eject: bool) -> Option<Duration> {
         self.stats.failed.fetch_add(1, Ordering::Relaxed);

@@ -190,7 +190,18 @@ impl Shared {
     pub(super) fn succeeded(&self, replica: &Replica) {
         if replica.succeeded(&self.accrual) {
             self.observer.on(&Event::Restored { name: &self.name, endpoint: replica.endpoint() });
+            self.end_of_outage(replica);
             self.changed.notify_waiters();
+        }
+    }
+
+    /// Where all had failed, what ended for one may have ended for all. So that it does not have to serve everybody until
+    /// the others' times are over, each of them is tried now.
+    fn end_of_outage(&self, first: &Replica) {
+        let snapshot = self.snapshot.load();
+        let others = || snapshot.set.replicas().iter().filter(|replica| !replica.is_same(first));
+        if others().all(|replica| replica.state() == ReplicaState::Ejected) {
+            others().for_each(Replica::end_penalty);
         }
     }
 

@@ -170,6 +170,60 @@ async fn when_all_are_ejected_all_are_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_an_outage_of_all_the_first_one_back_is_soon_relieved() {
+    let memory = Memory::default();
+    let network = Flaky::new(memory.connector());
+    network.fail_next(1000);
+    let endpoints = [1, 2, 3].map(addr);
+    let connect = BalanceLayer::new(Static::new(endpoints), "web").layer(network.clone());
+    let ejected = || {
+        let state = connect.view().state().unwrap();
+        let replicas = state.replicas.replicas().iter();
+        replicas.filter(|replica| replica.state() == ReplicaState::Ejected).count()
+    };
+    for _ in 0..60 {
+        connect.clone().oneshot(Session::default()).await.unwrap_err();
+    }
+    assert_eq!(ejected(), 3);
+
+    network.fail_next(0);
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        open.push(connect.clone().oneshot(Session::default()).await.unwrap());
+    }
+
+    assert_eq!(ejected(), 0);
+    // No time has passed.
+    assert_eq!(endpoints.map(|addr| memory.count(addr)), [10; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_tried_early_and_fails_is_left_alone_for_longer() {
+    let memory = Memory::default();
+    let network = Flaky::new(memory.connector());
+    network.fail_next(1000);
+    let connect = BalanceLayer::new(Static::new([1, 2].map(addr)), "web").layer(network.clone());
+    for _ in 0..40 {
+        connect.clone().oneshot(Session::default()).await.unwrap_err();
+    }
+
+    // One is well, the other is tried, and fails.
+    network.fail_next(0);
+    connect.clone().oneshot(Session::default()).await.unwrap();
+    network.fail_next(1);
+    for _ in 0..20 {
+        connect.clone().oneshot(Session::default()).await.unwrap();
+    }
+
+    let state = connect.view().state().unwrap();
+    let mut closed: Vec<_> = state.replicas.replicas().iter().map(balance::Replica::closed_for).collect();
+    closed.sort();
+    assert_eq!(closed[0], Duration::ZERO);
+    // Half of the second step is the least.
+    assert!((5 * SECOND..=10 * SECOND).contains(&closed[1]), "{closed:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_of_ours_are_not_the_endpoints() {
     let connect = BalanceLayer::new(Static::new([addr(1)]), "web").layer(tower::service_fn(
         |_: meshlib::To<Session>| async { Err::<meshlib::Io, _>(Error::Refused(meshlib::Refusal::Limit)) },

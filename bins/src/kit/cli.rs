@@ -12,6 +12,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use serde_json::Value;
 
+mod habits;
 mod misuse;
 
 pub use misuse::AND;

@@ -10,13 +10,15 @@ use clap::error::ContextKind;
 use clap::error::ContextValue;
 use clap::error::ErrorKind;
 
+use super::habits;
+
 /// Stands between two mistakes in what is said.
 pub const AND: &str = "\n\nerror: ";
 /// More mistakes are not looked for: nobody reads them.
 const MOST: usize = 50;
 
 /// Reads arguments as clap does, which stops at the first that is wrong: what is wrong is then taken away and the rest read
-/// again. `explain` may add to each error.
+/// again. What flags of other programs are called here is added, and `explain` may add more.
 ///
 /// # Errors
 ///
@@ -34,7 +36,7 @@ pub fn matches(
         Err(error) => error,
     };
     let mut is_gone = take_away(&first, &mut rest, &mut args);
-    let first = explain(first, command);
+    let first = explain(habits::tip(first, command), command);
     let kind = first.kind();
     let mut texts = vec![text(&first)];
     while is_gone && texts.len() < MOST && first.use_stderr() {
@@ -43,7 +45,7 @@ pub fn matches(
             break;
         }
         is_gone = take_away(&error, &mut rest, &mut args);
-        let found = text(&explain(error, command));
+        let found = text(&explain(habits::tip(error, command), command));
         // What was taken away may be missed elsewhere.
         if !texts.contains(&found) {
             texts.push(found);

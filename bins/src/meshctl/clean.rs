@@ -17,12 +17,19 @@ pub(super) fn lines(text: &str, most: usize) -> Vec<String> {
     text.lines().map(line).filter(|line| !line.is_empty()).take(most).collect()
 }
 
-/// Makes all strings of a document harmless, however they were written.
+/// Makes all strings of a document harmless, however they were written. Those called `error` may have several lines.
 pub(super) fn document(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.chars().map(harmless).collect(),
         Value::Array(values) => values.iter_mut().for_each(document),
-        Value::Object(fields) => fields.values_mut().for_each(document),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "error" => *text = lines(text, usize::MAX).join("\n"),
+                    _ => document(value),
+                }
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -65,6 +72,16 @@ mod tests {
 
         assert_eq!(cleaned["a"], "?[2J?  ?\\\"/éé😀??");
         assert_eq!(cleaned["b"][1], "?");
+    }
+
+    #[test]
+    fn an_error_keeps_its_lines() {
+        let mut cleaned = serde_json::json!({"error": "a:1:2: no\r\n  \u{1b}[m |\n\n  ^\n", "name": "a\nb"});
+
+        document(&mut cleaned);
+
+        assert_eq!(cleaned["error"], "a:1:2: no\n  ?[m |\n  ^");
+        assert_eq!(cleaned["name"], "a b");
     }
 
     proptest! {

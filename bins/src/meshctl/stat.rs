@@ -1,11 +1,13 @@
 //! A program in text.
 
+use super::clean;
 use super::figures;
 use super::row;
 use super::row::Row;
 use super::table::Align;
 use super::table::Table;
 use crate::kit::state::Certificate;
+use crate::kit::state::Destination;
 use crate::kit::state::State;
 
 /// How much is shown.
@@ -65,11 +67,18 @@ pub(super) fn head(state: &State) -> Vec<String> {
     lines
 }
 
-/// What is wrong with a program.
+/// What is wrong with a program, line by line.
 pub(super) fn problems(state: &State) -> Vec<String> {
     let unready = state.unready.iter().map(|reason| format!("not ready: {reason}"));
-    let reload = state.reload.error.iter().map(|error| format!("not loaded: {error}"));
-    unready.chain(reload).collect()
+    let waiting = state.destinations.iter().filter(|it| it.waiters > 0).map(|it| {
+        let Destination { router, dst, waiters, .. } = it;
+        format!("waiting for an endpoint: {waiters} in {router}, {dst}")
+    });
+    let reload = state.reload.error.iter().flat_map(|error| error.lines()).enumerate();
+    // The rest of it is what stands there, with a mark at the place.
+    let reload =
+        reload.map(|(n, line)| if n == 0 { format!("not loaded: {line}") } else { format!("  {line}") });
+    unready.chain(waiting).chain(reload).collect()
 }
 
 fn certificates(state: &State) -> Vec<String> {
@@ -88,7 +97,8 @@ fn certificates(state: &State) -> Vec<String> {
         let days = not_after_ms.map(|end| figures::days(state.at_ms, end).to_string());
         let name = names.join(",");
         let days = days.unwrap_or_default();
-        table.push([name, role.clone(), days, does.clone(), text(issuer), text(file), text(error)]);
+        let error = clean::line(&text(error));
+        table.push([name, role.clone(), days, does.clone(), text(issuer), text(file), error]);
     }
     table.lines()
 }

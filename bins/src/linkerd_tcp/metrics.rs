@@ -149,7 +149,8 @@ fn retired(view: &View) -> f64 {
 /// Connections that are being opened.
 fn connecting(view: &View) -> f64 {
     let count = |state: meshlib::balance::ViewState| {
-        state.replicas.replicas().iter().map(|replica| f64::from(replica.connecting())).sum()
+        // Added up as integers: the sum of no floats at all is minus zero.
+        state.replicas.replicas().iter().map(|replica| u64::from(replica.connecting())).sum::<u64>() as f64
     };
     view.state().map_or(0.0, count)
 }

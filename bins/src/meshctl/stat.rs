@@ -9,6 +9,7 @@ use super::table::Table;
 use crate::kit::state::Certificate;
 use crate::kit::state::Destination;
 use crate::kit::state::State;
+use crate::kit::state::Traffic;
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,23 +49,30 @@ pub(super) fn lines(state: &State, detail: Detail) -> Vec<String> {
 
 /// How the program as a whole does, in a line, and a line for each thing that is wrong with it.
 pub(super) fn head(state: &State) -> Vec<String> {
-    let State { tool, version, traffic, .. } = state;
-    let recent = &traffic.recent;
-    let unit = if traffic.unit.is_empty() { "requests" } else { &*traffic.unit };
-    let first = [
+    let State { tool, version, .. } = state;
+    let mut first = vec![
         format!("{tool} {version}"),
         format!("up {}", figures::time(state.uptime_ms)),
         if state.unready.is_empty() { "ready".into() } else { "NOT READY".into() },
+    ];
+    first.extend(recent(&state.traffic));
+    let mut lines = vec![first.join("  ")];
+    lines.extend(problems(state));
+    lines
+}
+
+/// What went through a program in the recent past.
+pub(super) fn recent(traffic: &Traffic) -> [String; 6] {
+    let Traffic { unit, recent, .. } = traffic;
+    let unit = if unit.is_empty() { "requests" } else { unit };
+    [
         format!("{} {unit}/s", figures::rate(recent.rate)),
         format!("success {}", figures::share(recent.success)),
         format!("p50 {}", figures::latency(recent.p50_ms)),
         format!("p95 {}", figures::latency(recent.p95_ms)),
         format!("p99 {}", figures::latency(recent.p99_ms)),
         format!("TLS {}", figures::share(recent.tls)),
-    ];
-    let mut lines = vec![first.join("  ")];
-    lines.extend(problems(state));
-    lines
+    ]
 }
 
 /// What is wrong with a program, line by line.

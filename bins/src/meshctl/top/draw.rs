@@ -171,18 +171,10 @@ fn head(view: &View, palette: Palette, page: &mut Page<'_>) {
     first.push_span(Span::styled(readiness.0, readiness.1));
     page.line(first);
 
-    let (traffic, recent) = (&state.traffic, &state.traffic.recent);
-    let unit = if traffic.unit.is_empty() { "requests" } else { &*traffic.unit };
-    let parts = [
-        format!("{} {unit}/s", figures::rate(recent.rate)),
-        format!("success {}", figures::share(recent.success)),
-        format!("p50 {}", figures::latency(recent.p50_ms)),
-        format!("p95 {}", figures::latency(recent.p95_ms)),
-        format!("p99 {}", figures::latency(recent.p99_ms)),
-        format!("TLS {}", figures::share(recent.tls)),
-        format!("in flight {}", traffic.in_flight),
-        format!("failed {} of {}", traffic.failed, traffic.ended),
-    ];
+    let traffic = &state.traffic;
+    let mut parts = stat::recent(traffic).to_vec();
+    parts.push(format!("in flight {}", traffic.in_flight));
+    parts.push(format!("failed {} of {}", traffic.failed, traffic.ended));
     for line in wrapped(&parts, page.area.width) {
         page.line(Line::raw(line));
     }

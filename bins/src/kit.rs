@@ -13,6 +13,7 @@ pub mod loading;
 pub mod log;
 pub mod manager;
 pub mod metrics;
+pub mod probe;
 pub mod signals;
 pub mod sockets;
 pub mod state;

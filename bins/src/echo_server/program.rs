@@ -67,7 +67,7 @@ Signals:
 
 Environment:
   RUST_LOG   what to log to stdout, such as echo_server=debug, which shows what clients say [default: echo_server=info]
-  NO_COLOR   if set, log lines have no colour
+  NO_COLOR   if set, log lines have no colour; CLICOLOR_FORCE gives them some without a terminal
 
 Exit status:
   0 ended by a signal, 1 failed, 2 misused

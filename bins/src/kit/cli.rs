@@ -66,8 +66,8 @@ pub fn print(text: &str) {
 /// secrets it says only that they are set.
 pub fn given(command: &Command, matches: &ArgMatches) -> Value {
     // What ends at once is not in force.
-    const QUESTIONS: [&str; 7] =
-        ["help", "version", "verbose", "man", "completions", "check", "print-config"];
+    const QUESTIONS: [&str; 8] =
+        ["help", "version", "verbose", "man", "completions", "check", "print-config", "probe-ready"];
     let named = command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg)));
     let in_force = named.filter(|(name, _)| !QUESTIONS.contains(name)).filter_map(|(name, arg)| {
         let id = arg.get_id().as_str();

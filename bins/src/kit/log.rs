@@ -1,6 +1,7 @@
 //! Log lines on stderr or stdout, chosen by `RUST_LOG`.
 
 use std::env;
+use std::ffi::OsString;
 use std::io;
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -18,7 +19,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[non_exhaustive]
 pub enum LogFormat {
-    /// For people; coloured on a terminal unless `NO_COLOR` is set.
+    /// For people; coloured on a terminal, or where `CLICOLOR_FORCE` is set, unless `NO_COLOR` is.
     #[default]
     Text,
     /// One JSON object per line.
@@ -112,8 +113,8 @@ pub fn start(options: &LogOptions) {
             (builder.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
         }
         LogFormat::Text => {
-            let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let builder = builder.with_ansi(colour).with_filter_reloading();
+            let builder =
+                builder.with_ansi(has_colour(terminal, |name| env::var_os(name))).with_filter_reloading();
             let handle = builder.reload_handle();
             (builder.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
         }
@@ -123,6 +124,13 @@ pub fn start(options: &LogOptions) {
         let filter = Mutex::new(chosen.spec);
         let _ = CURRENT.set(Current { options: options.clone(), filter, set });
     }
+}
+
+/// What the usual variables say about colour (no-color.org, bixense.com/clicolors). Set to nothing they say nothing.
+fn has_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_set = |name| variable(name).filter(|value| !value.is_empty());
+    let forced = is_set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    is_set("NO_COLOR").is_none() && (is_terminal || forced)
 }
 
 /// Puts another filter in the place of the one in force; false if nothing is logged any more.
@@ -266,6 +274,18 @@ mod tests {
     fn chosen(spec: &str, tool: &'static str, level: Level) -> (String, Vec<String>) {
         let chosen = Chosen::new(spec, &LogOptions::new(tool).with_level(level));
         (chosen.filter.to_string(), chosen.problems)
+    }
+
+    #[test]
+    fn colour_is_as_the_usual_variables_say() {
+        let has = |terminal, set: &[(&str, &str)]| {
+            let value = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
+            has_colour(terminal, value)
+        };
+        assert!(has(true, &[]) && !has(false, &[]));
+        assert!(!has(true, &[("NO_COLOR", "1")]) && has(true, &[("NO_COLOR", "")]));
+        assert!(has(false, &[("CLICOLOR_FORCE", "1")]) && !has(false, &[("CLICOLOR_FORCE", "0")]));
+        assert!(!has(true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
     }
 
     #[test]

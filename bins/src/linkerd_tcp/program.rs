@@ -28,6 +28,7 @@ use crate::kit::load::Warning;
 use crate::kit::log;
 use crate::kit::log::LogFormat;
 use crate::kit::log::LogOptions;
+use crate::kit::probe;
 use crate::kit::signals;
 use crate::kit::signals::Order;
 use crate::kit::signals::Signals;
@@ -63,6 +64,11 @@ pub struct Args {
     #[arg(long, conflicts_with = "check")]
     pub print_config: bool,
 
+    /// Ask the program that runs with the same configuration whether it wants traffic, then exit: 0 if it does, 1 if not. For
+    /// health checks in containers
+    #[arg(long, conflicts_with_all = ["check", "print_config"])]
+    pub probe_ready: bool,
+
     /// Threads that serve connections [default: `workers` of the file, else one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -90,7 +96,7 @@ Signals:
 
 Environment:
   RUST_LOG   what to log to stderr, such as linkerd_tcp=info or trace [default: errors only]
-  NO_COLOR   if set, log lines have no colour
+  NO_COLOR   if set, log lines have no colour; CLICOLOR_FORCE gives them some without a terminal
 
 Example:
   RUST_LOG=linkerd_tcp=info linkerd-tcp example.yml";
@@ -111,6 +117,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         tell(&warnings);
         cli::print(load::yaml(&config.to_value()).trim_end());
         return Ok(());
+    }
+    if args.probe_ready {
+        return probe::ready(config.admin.addr);
     }
     let prepared = Prepared::new(config).map_err(|error| {
         tell(&warnings);

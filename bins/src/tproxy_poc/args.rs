@@ -79,6 +79,11 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "check")]
     pub(super) print_config: bool,
 
+    /// Ask the program that runs with the same --metrics whether it wants traffic, then exit: 0 if it does, 1 if not. For
+    /// health checks in containers
+    #[arg(long, conflicts_with_all = ["check", "print_config"], requires = "metrics")]
+    pub(super) probe_ready: bool,
+
     /// How log lines look
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(super) log_format: LogFormat,
@@ -269,7 +274,7 @@ Signals:
 
 Environment:
   RUST_LOG   what to log to stdout, such as tproxy_poc=debug or trace [default: tproxy_poc=info]
-  NO_COLOR   if set, log lines have no colour
+  NO_COLOR   if set, log lines have no colour; CLICOLOR_FORCE gives them some without a terminal
 
 Exit status:
   0 ended by a signal, 1 failed, 2 misused, 77 a privilege is missing

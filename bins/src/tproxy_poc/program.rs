@@ -24,6 +24,7 @@ use crate::kit::load;
 use crate::kit::log;
 use crate::kit::log::LogOptions;
 use crate::kit::log::LogOutput;
+use crate::kit::probe;
 
 const TOOL: Tool = Tool::new("tproxy-poc");
 
@@ -38,9 +39,9 @@ pub fn main() -> ExitCode {
     let options = LogOptions::new("tproxy_poc").with_output(output).with_level(Level::INFO);
     log::start(&options.with_format(args.log_format));
     match args.command {
-        Some(_) if args.check || args.print_config => {
+        Some(_) if args.check || args.print_config || args.probe_ready => {
             let text =
-                "--check and --print-config are about the arguments of the proxy and go with no subcommand";
+                "--check, --print-config and --probe-ready are about the proxy and go with no subcommand";
             TOOL.ended(Args::command(), Err(Failure::Usage(text.into())))
         }
         Some(Command::Rules(command)) => commands::handle(&args.intercept, command)
@@ -50,6 +51,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args, given: Value) -> Result<(), Failure> {
+    if let (true, Some(admin)) = (args.probe_ready, args.metrics) {
+        return probe::ready(admin);
+    }
     let plan = Plan::new(&args.intercept)?;
     if args.print_config {
         cli::print(load::yaml(&given).trim_end());

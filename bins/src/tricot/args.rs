@@ -300,6 +300,11 @@ struct Args {
     /// Print the arguments and variables that are in force, defaults included, as YAML, then exit
     #[arg(long, conflicts_with = "check", help_heading = "Running")]
     print_config: bool,
+
+    /// Ask the program that runs with the same arguments and variables whether it wants traffic, then exit: 0 if it does, 1 if not. For
+    /// health checks in containers
+    #[arg(long, conflicts_with_all = ["check", "print_config"], help_heading = "Running")]
+    probe_ready: bool,
 }
 
 /// How requests are spread over instances that are equally near.
@@ -370,7 +375,7 @@ Signals:
 
 Environment:
   RUST_LOG   what to log to stdout, such as tricot=debug or trace [default: tricot=info]
-  NO_COLOR   if set, log lines have no colour
+  NO_COLOR   if set, log lines have no colour; CLICOLOR_FORCE gives them some without a terminal
   CONSUL_HTTP_ADDR, CONSUL_HTTP_SSL
              as for consul itself, unless --consul-host is given
   CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE

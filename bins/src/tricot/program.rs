@@ -17,6 +17,7 @@ use crate::kit::load;
 use crate::kit::log;
 use crate::kit::log::LogOptions;
 use crate::kit::log::LogOutput;
+use crate::kit::probe;
 
 const TOOL: Tool = Tool::new("tricot");
 /// Outages of Consul: ours are the lines about the services, and what waits for the store has its own.
@@ -31,6 +32,9 @@ pub fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return TOOL.refused(&error),
     };
+    if settings.probe_ready {
+        return TOOL.ended(Settings::command(), probe_ready(&settings));
+    }
     let options = LogOptions::new("tricot").with_output(LogOutput::Stdout).with_level(Level::INFO);
     let options = options.with_format(settings.log_format).with_retold(RETOLD);
     log::start(&options);
@@ -38,6 +42,12 @@ pub fn main() -> ExitCode {
         tracing::warn!(target: "tricot", "{warning}");
     }
     TOOL.ended(Settings::command(), run_or_check(settings, &options))
+}
+
+fn probe_ready(settings: &Settings) -> Result<(), Failure> {
+    let nowhere =
+        || Failure::Usage("--probe-ready needs TRICOT_METRICS_BIND_ADDR, where readiness is told".into());
+    probe::ready(settings.listen.metrics.ok_or_else(nowhere)?)
 }
 
 fn run_or_check(settings: Settings, options: &LogOptions) -> Result<(), Failure> {

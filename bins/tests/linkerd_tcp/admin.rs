@@ -1,6 +1,7 @@
 //! The admin server.
 
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::process::Program;
 use crate::process::SOON;
 use crate::process::has;
+use crate::process::program as run_program;
 use crate::process::run;
 use crate::talk;
 use crate::talk::ask;
@@ -246,10 +248,19 @@ async fn a_client_that_takes_no_answers_is_cut_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_ready_when_every_name_is_resolved() {
     let namerd = meshlib_namerd::server::NamerdServer::reserve("127.0.0.1:0").await.unwrap();
-    let program = Program::start(&routers(&namerd.url(), "", ""));
+    let config = routers(&namerd.url(), "", "");
+    let program = Program::start(&config);
+    let admin = program.admin().to_string();
+    let probe = || run_program(Path::new("/"), &["--probe-ready", "--admin", &admin, "-"], &config);
     let unready = ask(program.admin(), "GET", "/ready").await.unwrap();
     assert_eq!(unready.status, 503);
     assert!(unready.body.contains(talk::NAME), "{unready:?}");
+    let probed = probe();
+    assert_eq!(probed.code, Some(1));
+    assert!(
+        probed.stderr.starts_with("linkerd-tcp: not ready: ") && probed.stderr.contains(talk::NAME),
+        "{probed:?}"
+    );
     assert_eq!(ask(program.admin(), "GET", "/live").await.unwrap().status, 200);
 
     talk::set(&namerd, &[]);
@@ -257,6 +268,8 @@ async fn it_is_ready_when_every_name_is_resolved() {
 
     talk::until("it is ready", async || ask(program.admin(), "GET", "/ready").await.unwrap().status == 200)
         .await;
+    let probed = probe();
+    assert_eq!((probed.code, &*probed.stdout), (Some(0), "ready\n"), "{probed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

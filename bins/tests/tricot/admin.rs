@@ -12,11 +12,13 @@ use crate::ask::Client;
 use crate::ask::page;
 use crate::ask::plain;
 use crate::certificates::metric;
+use crate::child::Running;
 use crate::chromium::browse;
 use crate::chromium::is_there;
 use crate::first::Cluster;
 use crate::first::Port;
 use crate::process::Tricot;
+use crate::process::command;
 use crate::process::until;
 use crate::site::Site;
 use crate::site::SiteOptions;
@@ -88,6 +90,26 @@ async fn metrics_have_the_names_that_are_documented() {
     }
     // A host that a client has made up is no label.
     assert!(!text.contains("unknown.example.com"));
+}
+
+#[tokio::test]
+async fn a_container_can_ask_itself_whether_it_is_ready() {
+    let Some((consul, _site, tricot, _client)) = serving("tricot=info").await else { return };
+    tricot.has_table().await;
+    let probe = |metrics: String| {
+        let mut command = command(consul.addr());
+        Running::spawn(command.arg("--probe-ready").env("TRICOT_METRICS_BIND_ADDR", metrics)).ended()
+    };
+
+    let ready = probe(tricot.metrics.to_string());
+    assert_eq!((ready.code, &*ready.stdout), (Some(0), "ready\n"), "{}", ready.stderr);
+    let nobody = probe(Port::take().addr().to_string());
+    assert_eq!(nobody.code, Some(1));
+    assert!(
+        nobody.stderr.starts_with("tricot: not ready: ") && nobody.stdout.is_empty(),
+        "{}",
+        nobody.stderr
+    );
 }
 
 #[tokio::test]

@@ -64,6 +64,8 @@ pub struct Settings {
     pub check: bool,
     /// Whether to print what is [in force](Self::given) and end.
     pub print_config: bool,
+    /// Ask the running program whether it wants traffic, then exit.
+    pub probe_ready: bool,
     /// The arguments and variables that are in force, by the names of the arguments, for people. Secrets are left out.
     pub given: serde_json::Value,
     /// What is allowed and may not be what was meant, for the log.
@@ -278,6 +280,7 @@ impl Settings {
             log_format: args.log_format,
             check: args.check,
             print_config: args.print_config,
+            probe_ready: args.probe_ready,
             given: serde_json::Value::Null,
             warnings,
         })

@@ -1,7 +1,7 @@
 //! `/dashboard`: a program's state for people, beside the numbers of `/metrics`.
 //!
 //! The page is made here as a whole, so that it says all it has to say without a script, and nothing is fetched from
-//! elsewhere. The script asks for the same page every other second and changes what differs.
+//! elsewhere. The script asks for the same page every second and changes what differs.
 
 use http::HeaderName;
 use http::HeaderValue;

@@ -2,7 +2,7 @@
 // stay. The page is made by the server alone.
 "use strict";
 (() => {
-  const EVERY = 2000, PATIENCE = 5000;
+  const EVERY = 1000, PATIENCE = 5000;
   const link = document.getElementById("link");
   let timer, asking = false, since = null;
 

@@ -7,10 +7,10 @@ mod browser;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/child.rs"]
 mod child;
-#[path = "support/chromium.rs"]
-mod chromium;
 #[path = "dashboard/contrast.rs"]
 mod contrast;
+#[path = "support/devtools.rs"]
+mod devtools;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/lines.rs"]
 mod lines;
@@ -20,6 +20,8 @@ mod made;
 mod optional;
 #[path = "dashboard/real.rs"]
 mod real;
+#[path = "dashboard/stage.rs"]
+mod stage;
 
 use bins::kit::dashboard;
 use bins::kit::state::INTERVAL;

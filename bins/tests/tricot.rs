@@ -17,8 +17,9 @@ mod certificates;
 mod child;
 #[path = "tricot/choice.rs"]
 mod choice;
-#[path = "support/chromium.rs"]
-mod chromium;
+#[allow(dead_code, reason = "every suite uses a part of it")]
+#[path = "support/devtools.rs"]
+mod devtools;
 #[path = "tricot/first.rs"]
 mod first;
 #[path = "tricot/front.rs"]

@@ -1,171 +1,127 @@
 //! The page in a real browser.
 
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
+use serde_json::json;
 
-use bins::kit::admin::Admin;
-use bins::kit::admin::AdminSocket;
-use bins::kit::dashboard;
-use bins::kit::state::Watching;
-use futures::FutureExt;
-use http::HeaderValue;
-use http::Request;
-use http::Response;
-use http::StatusCode;
-use http::header::CONTENT_SECURITY_POLICY;
-use meshlib::http::Body;
-use meshlib::http::admin;
-use meshlib::http::admin::Router;
-use tower::ServiceExt;
-
-use crate::chromium::Seen;
-use crate::chromium::browse;
-use crate::chromium::is_there;
+use crate::HOSTILE;
+use crate::devtools::is_there;
 use crate::made::Made;
+use crate::made::certificate;
+use crate::made::days;
 use crate::made::destination;
 use crate::made::endpoint;
+use crate::made::now_ms;
+use crate::stage::Stage;
 
-fn serve(pages: Router) -> (SocketAddr, Admin) {
-    let socket = AdminSocket::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
-    (socket.addr(), socket.serve(pages).expect("it serves"))
-}
+const IS_LIVE: &str = "document.getElementById('link').textContent === 'live'";
+const TEXT: &str = "document.body.textContent";
 
-/// A dashboard whose second endpoint dies after the first page.
-fn dying() -> Router {
+/// A program, and the same after its second endpoint has died and another destination has come before.
+fn dying() -> [Made; 2] {
     let mut dead = endpoint("10.0.0.2:8080", "ejected");
     dead.closed_for_ms = 12_000;
-    let later = vec![
-        // One more, before the other.
+    let destinations = vec![
         destination("api", "/svc/api", vec![endpoint("10.0.1.1:8080", "ready")]),
         destination("web", "/svc/web", vec![endpoint("10.0.0.1:8080", "ready"), dead]),
     ];
-    let made = Made { later: Some(later), ..Made::calm() };
-    dashboard::pages(Router::new(), Watching::new("linkerd-tcp", made))
+    [Made::calm(), Made { destinations, unready: vec!["web is down".into()], ..Made::calm() }]
 }
 
-/// The same with what a test does in between. `changed` gets each page and the number of those before it.
-fn between(
-    inner: Router,
-    changed: impl Fn(usize, String) -> Response<Body> + Send + Sync + 'static,
-) -> Router {
-    let asked = AtomicUsize::new(0);
-    let whole = |router: &Router, path: &'static str| {
-        let request = Request::get(path).body(Body::empty()).expect("a request");
-        let answer = router.clone().oneshot(request).now_or_never().expect("at once").expect("an answer");
-        let (head, body) = answer.into_parts();
-        let body = body.collect(1 << 24).now_or_never().expect("at once").expect("a body");
-        (head, String::from_utf8(body.to_vec()).expect("text"))
-    };
-    let files = inner.clone();
-    let file = move |path| {
-        let files = files.clone();
-        move |_: &Request<Body>| {
-            let (head, body) = whole(&files, path);
-            Response::from_parts(head, Body::from(body))
-        }
-    };
-    Router::new()
-        .get("/dashboard.css", file("/dashboard.css"))
-        .get("/dashboard.js", file("/dashboard.js"))
-        .get("/probe.js", |_| admin::typed("text/javascript", include_str!("probe.js")))
-        .get("/dashboard", move |_| {
-            let (head, body) = whole(&inner, "/dashboard");
-            let mut answer = changed(asked.fetch_add(1, Relaxed), body);
-            // Those of the test go before.
-            for (name, value) in &head.headers {
-                answer.headers_mut().append(name, value.clone());
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_script_changes_what_differs_and_nothing_else() {
+    if !is_there() {
+        return;
+    }
+    let stage = Stage::new(dying());
+    let mut page = stage.open(390);
+    page.evaluate("kept = [...document.querySelectorAll('h1, h2, .card, footer a')]");
+
+    stage.show(1);
+
+    let says = |text: &str| format!("{TEXT}.includes('{text}')");
+    page.until("the dead endpoint", says("ejected for 12 s"));
+    for text in ["/svc/api", "web is down", "3 endpoints: 2 ready, 1 ejected"] {
+        assert_eq!(page.evaluate(says(text)), true, "{text}");
+    }
+    assert_eq!(page.evaluate("document.title"), "linkerd-tcp: not ready");
+    assert_eq!(page.evaluate(IS_LIVE), true);
+    assert_eq!(page.evaluate("kept.length === 12 && kept.every((it) => it.isConnected)"), true);
+    assert_eq!(page.console(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_is_told_what_was_known_stays_and_then_the_page_is_alive_again() {
+    if !is_there() {
+        return;
+    }
+    let stage = Stage::new(dying());
+    let mut page = stage.open(390);
+    page.until("it is alive", IS_LIVE);
+
+    stage.fall_silent();
+
+    page.until("it is lost", "document.body.className === 'lost'");
+    let link = page.evaluate("document.getElementById('link').textContent");
+    let since = link.as_str().and_then(|link| link.strip_prefix("not answering since "));
+    assert!(since.is_some_and(|it| it.len() == "12:34:56 UTC".len() && it.ends_with(" UTC")), "{link}");
+    let text = page.evaluate(TEXT).to_string();
+    assert!(text.contains("10.0.0.2:8080") && !text.contains("ejected for"), "{text}");
+    // It is said wherever one is.
+    page.evaluate("scrollTo(0, document.body.scrollHeight)");
+    let shown = "(({ top, bottom }) => scrollY > 0 && top >= 0 && bottom <= innerHeight)\
+                 (document.getElementById('link').getBoundingClientRect())";
+    page.until("it is said at the bottom, too", shown);
+
+    stage.show(1);
+
+    page.until("it is alive again", IS_LIVE);
+    assert_eq!(page.evaluate("document.body.className"), "");
+    assert_eq!(page.evaluate(format_args!("{TEXT}.includes('ejected for 12 s')")), true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_fits_in_light_and_dark_and_in_narrow_windows() {
+    if !is_there() {
+        return;
+    }
+    let long = HOSTILE.replace(' ', "").repeat(20);
+    let mut wide = endpoint(&long, "ejected");
+    (wide.node, wide.why, wide.tls) = (Some(long.clone()), Some(long.clone()), Some(long.clone()));
+    let mut to = destination(&long, &long, vec![wide]);
+    to.listens = vec![long.clone()];
+    let mut made = Made { destinations: vec![to], ..Made::calm() };
+    let mut shown = certificate(&long, now_ms() + days(3));
+    (shown.issuer, shown.file, shown.error) = (Some(long.clone()), Some(long.clone()), Some(long.clone()));
+    made.certificates = vec![shown];
+    (made.reload.successful, made.reload.source, made.reload.error) =
+        (false, Some(long.clone()), Some(long.clone()));
+    made.unready = vec![long];
+    let stage = Stage::new([Made::calm(), made]);
+
+    for shown in 0..2 {
+        stage.show(shown);
+        let mut page = stage.open(390);
+        page.evaluate("document.getElementById('legend').open = true");
+        for width in [320, 390, 1_280] {
+            page.resize(width, 844);
+            for scheme in ["light", "dark"] {
+                page.prefer(scheme);
+                // A scroll bar may take some of the width.
+                let found = page.evaluate(
+                    "(({ scrollWidth, clientWidth }) => [innerWidth, scrollWidth - clientWidth])\
+                     (document.documentElement)",
+                );
+                assert_eq!(found, json!([width, 0]), "page {shown}, {scheme}");
             }
-            answer
-        })
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_script_changes_the_page_and_leaves_the_reader_alone() {
-    if !is_there() {
-        return;
-    }
-    let pages = between(dying(), |_, page| {
-        Response::new(Body::from(page.replace("</head>", "<script src=\"probe.js\"></script></head>")))
-    });
-    let (at, _admin) = serve(pages);
-
-    let Seen { page, console } = browse(at, &["--window-size=390,844"]).await;
-
-    assert!(console.is_empty(), "{console:#?}");
-    assert!(page.contains("ejected for 12 s") && page.contains("/svc/api"), "{page}");
-    assert!(page.contains("<p id=\"link\" role=\"status\">live</p>"), "{page}");
-    let probe = page.split("data-probe=\"").nth(1).and_then(|rest| rest.split('"').next());
-    assert_eq!(probe, Some("focus,true left,40 open,true wide,false width,390"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_is_complete_without_script() {
-    if !is_there() {
-        return;
-    }
-    // The browser's own part of this runs on scripts, so they are forbidden by the page and not on the command line.
-    let (at, _admin) = serve(between(dying(), |_, page| {
-        let mut answer = Response::new(Body::from(page));
-        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-        answer
-    }));
-
-    let Seen { page, .. } = browse(at, &[]).await;
-
-    assert!(page.contains("<p id=\"link\" role=\"status\"></p>"), "{page}");
-    for part in [
-        "<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>",
-        "Ready",
-        "10.0.0.2:8080",
-        "Connections per second",
-        "proxy.yml",
-        "/svc/web",
-    ] {
-        assert!(page.contains(part), "no {part} in {page}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silence_is_told_and_what_was_known_stays() {
-    if !is_there() {
-        return;
-    }
-    let pages = between(dying(), |before, page| {
-        let mut answer = Response::new(Body::from(page));
-        if before > 0 {
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
-        answer
-    });
-    let (at, _admin) = serve(pages);
-
-    let Seen { page, .. } = browse(at, &[]).await;
-
-    assert!(page.contains("<body class=\"lost\">"), "{page}");
-    let since = page.split("not answering since ").nth(1).and_then(|rest| rest.split('<').next());
-    let since = since.unwrap_or_else(|| panic!("no word of it in {page}"));
-    assert!(since.len() == "12:34:56 UTC".len() && since.ends_with(" UTC"), "{since}");
-    assert!(page.contains("10.0.0.2:8080") && !page.contains("ejected for"), "{page}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_silence_the_page_is_alive_again() {
-    if !is_there() {
-        return;
+        let [light, dark] = ["light", "dark"].map(|scheme| {
+            page.prefer(scheme);
+            ["body", ".card"].map(|of| {
+                page.evaluate(format_args!(
+                    "getComputedStyle(document.querySelector('{of}')).backgroundColor"
+                ))
+            })
+        });
+        assert!(light[0] != dark[0] && light[1] != dark[1], "{light:?} {dark:?}");
+        assert_eq!(page.console(), [""; 0]);
     }
-    let pages = between(dying(), |before, page| {
-        let mut answer = Response::new(Body::from(page));
-        if before == 1 {
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
-        answer
-    });
-    let (at, _admin) = serve(pages);
-
-    let Seen { page, .. } = browse(at, &[]).await;
-
-    assert!(page.contains("<p id=\"link\" role=\"status\">live</p>"), "{page}");
-    assert!(!page.contains("class=\"lost\"") && page.contains("ejected for 12 s"), "{page}");
 }

@@ -1,7 +1,6 @@
 //! A program that is not there: what it would say of itself.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -13,7 +12,7 @@ use bins::kit::state::Reload;
 use bins::kit::state::Source;
 use bins::kit::state::Totals;
 
-/// What is said, which a test may change at any time.
+/// What is said.
 #[derive(Default)]
 pub(crate) struct Made {
     pub(crate) destinations: Vec<Destination>,
@@ -21,10 +20,6 @@ pub(crate) struct Made {
     pub(crate) unready: Vec<String>,
     pub(crate) reload: Reload,
     pub(crate) left_off: usize,
-    /// The destinations from the second page on, if they differ.
-    pub(crate) later: Option<Vec<Destination>>,
-    /// How often a page was made.
-    pub(crate) pages: AtomicUsize,
     /// How much more has ended at each look.
     pub(crate) each: u64,
     pub(crate) ended: AtomicU64,
@@ -54,13 +49,10 @@ impl Source for Made {
     }
 
     fn destinations(&self, _: usize) -> (Vec<Destination>, usize) {
-        let later = self.later.as_ref().filter(|_| self.pages.load(Relaxed) > 0);
-        (later.unwrap_or(&self.destinations).clone(), self.left_off)
+        (self.destinations.clone(), self.left_off)
     }
 
-    // What the history is made of has no certificates in it: they are asked for once for each page.
     fn certificates(&self) -> Vec<Certificate> {
-        self.pages.fetch_add(1, Relaxed);
         self.certificates.clone()
     }
 

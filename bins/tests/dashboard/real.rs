@@ -10,20 +10,23 @@ use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use meshlib::test_util::Echo;
 use serde_json::Value;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
-use tokio::time;
 use tokio::time::Instant;
 
 use crate::child::Running;
 use crate::child::eventually;
-use crate::chromium::browse;
-use crate::chromium::is_there;
+use crate::devtools::Page;
+use crate::devtools::is_there;
+use crate::made::now_ms;
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
@@ -71,7 +74,7 @@ fn exchange(addr: SocketAddr) -> bool {
 struct Served {
     addr: SocketAddr,
     admin: SocketAddr,
-    _lives: Echo,
+    lives: Echo,
     dies: Echo,
     _dir: TempDir,
     _program: Running,
@@ -97,7 +100,7 @@ impl Served {
         command.arg("config.yml").current_dir(dir.path()).stdin(Stdio::null());
         let program = Running::spawn(&mut command);
         eventually("it listens", || TcpStream::connect(admin).is_ok());
-        Self { addr, admin, _lives: lives, dies, _dir: dir, _program: program }
+        Self { addr, admin, lives, dies, _dir: dir, _program: program }
     }
 }
 
@@ -108,7 +111,7 @@ fn ended(admin: SocketAddr) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_are_those_of_the_metrics_and_a_dead_endpoint_is_soon_seen() {
-    let Served { addr, admin, dies, _lives, _dir, _program } = Served::start().await;
+    let Served { addr, admin, dies, lives: _lives, _dir, _program } = Served::start().await;
     spawn_blocking(move || {
         for _ in 0..50 {
             assert!(exchange(addr));
@@ -149,47 +152,155 @@ async fn numbers_are_those_of_the_metrics_and_a_dead_endpoint_is_soon_seen() {
     .expect("it held");
 }
 
-/// While connections come and go: what the page shows was true between before and after, and it says nothing to anybody
-/// else.
+/// Connections that come one after the other until it is stopped or dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<[u64; 2]>>,
+}
+
+impl Load {
+    fn start(addr: SocketAddr) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        // Ends when it is told to.
+        let thread = thread::spawn(move || {
+            let (mut made, mut failed) = (0, 0);
+            while !stopped.load(SeqCst) {
+                made += 1;
+                failed += u64::from(!exchange(addr));
+                // The browser needs a processor, too.
+                thread::sleep(Duration::from_millis(1));
+            }
+            [made, failed]
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// How many there were, and how many of them went wrong.
+    fn stop(mut self) -> [u64; 2] {
+        self.stop.store(true, SeqCst);
+        self.thread.take().expect("it is stopped once").join().expect("it does not panic")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+    }
+}
+
+/// The row of an endpoint and how many have ended, both as the page has it, and how often it was asked for anew.
+const SHOWN: &str = "
+    row = (addr) => [...document.querySelectorAll('tbody tr')].find((it) => it.cells[0].textContent === addr);
+    ended = () => {
+      const label = [...document.querySelectorAll('dt')].find((it) => it.textContent === 'Ended');
+      return Number(label.nextElementSibling.textContent.replaceAll(',', ''));
+    };
+    asked = () => performance.getEntriesByType('resource').filter((it) => it.name.endsWith('/dashboard')).length;";
+
+fn browse(admin: SocketAddr) -> Page {
+    let mut page = Page::open();
+    page.go(format_args!("http://{admin}/dashboard"));
+    page.evaluate(SHOWN);
+    page
+}
+
+/// It has nothing to complain about, and it says nothing to anybody else.
+fn is_content(page: &mut Page, admin: SocketAddr) {
+    assert_eq!(page.console(), [""; 0]);
+    assert_eq!(page.requests_elsewhere(admin), [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_shows_a_program_under_load() {
+async fn the_page_is_complete_and_renewed_without_script() {
     if !is_there() {
         return;
     }
-    let Served { addr, admin, dies, _lives, _dir, _program } = Served::start().await;
-    let stop = Arc::<AtomicBool>::default();
-    let stopped = Arc::clone(&stop);
-    let load = spawn_blocking(move || {
-        let mut failed = 0;
-        while !stopped.load(Ordering::SeqCst) {
-            failed += u32::from(!exchange(addr));
-        }
-        failed
-    });
-    let number = |page: &str| behind(page, "Ended").replace(',', "").parse::<u64>().expect("a number");
+    let Served { addr, admin, dies, lives, _dir, _program } = Served::start().await;
+    assert!((0..50).all(|_| exchange(addr)));
+    eventually("all are counted", || ended(admin) == 50);
+    let mut page = Page::open();
+    page.forbid_scripts();
 
-    let before = ended(admin);
-    // Nothing has another address than what is served here.
-    let nobody_else = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1";
-    let seen = browse(admin, &[nobody_else]).await;
+    page.go(format_args!("http://{admin}/dashboard"));
 
-    assert_eq!(seen.console, [""; 0]);
-    let shown = number(&seen.page);
-    assert!((before..=ended(admin)).contains(&shown), "{shown}");
-    assert!(shown > 0 && seen.page.contains("2 ready") && seen.page.contains(">live<"), "{}", seen.page);
-
-    let dead = dies.addr();
-    drop(dies);
-    while !get(admin, "/metrics").contains("state=\"ejected\"} 1") {
-        time::sleep(Duration::from_millis(5)).await;
+    let texts = |of: &str| format!("[...document.querySelectorAll('{of}')].map((it) => it.textContent)");
+    assert_eq!(
+        page.evaluate(texts("h3")),
+        json!(["Connections per second", "Success rate", "Latency", "Over TLS", "In flight"])
+    );
+    assert_eq!(page.evaluate(texts("svg[role=img] ~ .range")).as_array().map(Vec::len), Some(4));
+    assert_eq!(
+        page.evaluate(texts("tbody tr th, tbody tr .state")),
+        json!([lives.addr().to_string(), "ready", dies.addr().to_string(), "ready"])
+    );
+    for (of, text) in [(".badge", "Ready"), ("caption .dst", "/svc/web"), ("#link", ""), (".totals dd", "50")]
+    {
+        assert_eq!(page.evaluate(texts(of))[0], text, "{of}");
     }
-    let seen = browse(admin, &[nobody_else]).await;
+    assert_eq!(page.evaluate(texts("footer a")).as_array().map(Vec::len), Some(4));
+    assert!((0..10).all(|_| exchange(addr)));
+    page.until("it is renewed", format_args!("{}[0] === '60'", texts(".totals dd")));
+    is_content(&mut page, admin);
+}
 
-    assert_eq!(seen.console, [""; 0]);
-    let row = seen.page.split_once(&format!("{dead}</th>")).expect("a row").1;
-    assert!(row.split("</tr>").next().is_some_and(|row| row.contains("ejected for")), "{row}");
-    stop.store(true, Ordering::SeqCst);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_shows_what_the_metrics_say_under_load() {
+    if !is_there() {
+        return;
+    }
+    let Served { addr, admin, dies: _dies, lives: _lives, _dir, _program } = Served::start().await;
+    let load = Load::start(addr);
+    let mut page = browse(admin);
+
+    for _ in 0..3 {
+        let before = ended(admin);
+        // An answer may have been on its way. With the next the number is there, before another is asked for.
+        page.evaluate("late = false; most = asked() + 2");
+        let shown = format!("ended() >= {before}");
+        page.until(
+            "it is shown with the next answer",
+            format_args!("late ||= asked() > most && !({shown}); !late && {shown}"),
+        );
+        let shown = page.evaluate("ended()").as_u64().expect("a number");
+        let after = ended(admin);
+        assert!(0 < before && before <= shown && shown <= after, "{before} {shown} {after}");
+    }
+
+    let [made, failed] = load.stop();
+    assert_eq!(failed, 0);
+    eventually("all are counted", || ended(admin) == made);
+    page.until("all are shown", format_args!("ended() === {made}"));
+    is_content(&mut page, admin);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_shows_a_dead_endpoint_within_two_seconds_under_load() {
+    if !is_there() {
+        return;
+    }
+    let Served { addr, admin, dies, lives: _lives, _dir, _program } = Served::start().await;
+    let load = Load::start(addr);
+    let mut page = browse(admin);
+    page.evaluate(format_args!(
+        "state = () => row('{}').cells[1].textContent;
+         seen = 0;
+         new MutationObserver(() => seen ||= state().startsWith('ejected for') && Date.now())
+           .observe(document.getElementById('main'), {{ subtree: true, childList: true, characterData: true }});",
+        dies.addr()
+    ));
+    assert_eq!(page.evaluate("state()"), "ready");
+
+    let killed = now_ms();
+    drop(dies);
+
+    // A page that had been loaded anew would not know of it.
+    page.until("it is seen", "seen > 0");
+    let after = page.evaluate("seen").as_u64().expect("a time").saturating_sub(killed);
+    assert!(after <= 2_000, "{after} ms");
+    println!("seen after {after} ms");
     // What an endpoint has accepted ends with it; of this client it is one connection at most.
-    let failed = load.await.expect("it does not panic");
-    assert!(failed <= 1, "{failed}");
+    let [made, failed] = load.stop();
+    assert!(failed <= 1 && made > 10, "{failed} of {made}");
+    is_content(&mut page, admin);
 }

@@ -13,8 +13,8 @@ use crate::ask::page;
 use crate::ask::plain;
 use crate::certificates::metric;
 use crate::child::Running;
-use crate::chromium::browse;
-use crate::chromium::is_there;
+use crate::devtools::Page;
+use crate::devtools::is_there;
 use crate::first::Cluster;
 use crate::first::Port;
 use crate::process::Tricot;
@@ -436,20 +436,27 @@ async fn a_browser_shows_the_dashboard_under_load() {
     });
     let requests = async || metric(&tricot, "tricot_requests_total", "").await;
 
+    let mut page = Page::open();
+    page.go(format_args!("http://{}/dashboard", tricot.metrics));
+
     let before = requests().await;
-    let seen = browse(tricot.metrics, &["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]).await;
+    let ended = "Number([...document.querySelectorAll('dt')].find((it) => it.textContent === 'Ended')\
+                 .nextElementSibling.textContent.replaceAll(',', ''))";
+    page.until("the page is renewed", format_args!("{ended} > {before}"));
+    let shown = page.evaluate(ended).as_f64().unwrap();
     let after = requests().await;
 
-    assert_eq!(seen.console, [""; 0]);
-    let ended = seen.page.split_once("<dt>Ended</dt><dd>").expect("a number").1.split('<').next().unwrap();
-    let ended: f64 = ended.replace(',', "").parse().unwrap();
-    assert!(before <= ended && ended <= after && ended > 2.0, "{before} {ended} {after}");
-    for text in ["<h1>tricot</h1>", HOST, "dead.example.com", ">live<"] {
-        assert!(seen.page.contains(text), "{text}: {}", seen.page);
+    assert!(2.0 < shown && before < shown && shown <= after, "{before} {shown} {after}");
+    let text = page.evaluate("document.body.textContent").to_string();
+    for part in ["tricot", HOST, "dead.example.com", "live"] {
+        assert!(text.contains(part), "{part}: {text}");
     }
-    let row = seen.page.split_once(&format!("127.0.0.1:{gone} ")).expect("a row").1;
-    let row = row.split("</tr>").next().unwrap();
-    let failed = row.split("<td class=\"n\">").last().unwrap().split('<').next().unwrap();
-    assert!(failed.replace(',', "").parse::<u64>().is_ok_and(|failed| failed > 0), "{row}");
+    let failed = page.evaluate(format_args!(
+        "Number([...document.querySelectorAll('tbody tr')].find((it) => it.textContent.startsWith('127.0.0.1:{gone} '))\
+         .cells[7].textContent.replaceAll(',', ''))"
+    ));
+    assert!(failed.as_u64().is_some_and(|failed| failed > 0), "{failed}");
+    assert_eq!(page.console(), [""; 0]);
+    assert_eq!(page.requests_elsewhere(tricot.metrics), [""; 0]);
     load.abort();
 }

@@ -11,6 +11,8 @@ mod child;
 mod contrast;
 #[path = "support/devtools.rs"]
 mod devtools;
+#[path = "dashboard/keyboard.rs"]
+mod keyboard;
 #[allow(dead_code, reason = "every suite uses a part of it")]
 #[path = "support/lines.rs"]
 mod lines;

@@ -72,3 +72,10 @@ impl Stage {
         self.show(SILENCE);
     }
 }
+
+/// Waits until a browser's page has been changed into one as it is served.
+pub(crate) fn renewed(page: &mut Page) {
+    // The server knows nothing of this, so it goes with the next change.
+    page.evaluate("document.getElementById('main').dataset.old = ''");
+    page.until("the page is renewed", "!('old' in document.getElementById('main').dataset)");
+}

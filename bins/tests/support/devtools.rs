@@ -42,6 +42,30 @@ pub(crate) fn is_there() -> bool {
     optional::is_there(BROWSER)
 }
 
+/// Keys of a keyboard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Key {
+    Tab,
+    ShiftTab,
+    Enter,
+    Space,
+    Left,
+    Right,
+}
+
+impl Key {
+    /// Its name, its place on the keyboard, its number, and what it types.
+    fn facts(self) -> (&'static str, &'static str, u32, &'static str) {
+        match self {
+            Self::Tab | Self::ShiftTab => ("Tab", "Tab", 9, ""),
+            Self::Enter => ("Enter", "Enter", 13, "\r"),
+            Self::Space => (" ", "Space", 32, " "),
+            Self::Left => ("ArrowLeft", "ArrowLeft", 37, ""),
+            Self::Right => ("ArrowRight", "ArrowRight", 39, ""),
+        }
+    }
+}
+
 /// A page in a browser of its own, which ends with it.
 pub(crate) struct Page {
     browser: Child,
@@ -141,6 +165,19 @@ impl Page {
                 panic!("not after {PATIENCE:?}: {what}: {expression} in {page}");
             }
             thread::sleep(LOOK);
+        }
+    }
+
+    /// Presses a key and lets it go.
+    pub(crate) fn press(&mut self, key: Key) {
+        let (name, code, number, text) = key.facts();
+        let shift = if matches!(key, Key::ShiftTab) { 8 } else { 0 };
+        for (kind, text) in [(if text.is_empty() { "rawKeyDown" } else { "keyDown" }, text), ("keyUp", "")] {
+            let event = json!({
+                "type": kind, "key": name, "code": code, "windowsVirtualKeyCode": number, "modifiers": shift,
+                "text": text,
+            });
+            self.call("Input.dispatchKeyEvent", event);
         }
     }
 

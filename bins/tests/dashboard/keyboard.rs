@@ -39,6 +39,24 @@ fn busy() -> Made {
     Made { destinations, certificates, each: 10, ..Made::calm() }
 }
 
+/// The same after something has come before each of its parts.
+fn later() -> Made {
+    let mut made = busy();
+    made.destinations.insert(0, destination("web", "/svc/first", vec![endpoint("10.0.9.1:8080", "ready")]));
+    made.certificates.insert(0, certificate("0.example.com", now_ms() + days(3)));
+    made.unready = vec!["web: /svc/web is not resolved yet".into()];
+    (made.reload.successful, made.reload.error) = (false, Some("proxy.yml:3: unknown field `adr`".into()));
+    made.left_off = 7;
+    made
+}
+
+/// The same in another order.
+fn swapped() -> Made {
+    let mut made = busy();
+    made.destinations.reverse();
+    made
+}
+
 fn open(stage: &Stage, width: u32) -> Page {
     let mut page = stage.open(width);
     page.evaluate(include_str!("keyboard.js"));
@@ -156,5 +174,39 @@ async fn what_is_too_wide_is_scrolled_by_arrows_and_stays_so() {
             page.press(Key::Left);
         }
         page.until("it is scrolled back", format_args!("{SCROLLED} === 0"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moves_keeps_focus_selection_scroll_position_and_whether_it_is_unfolded() {
+    if !is_there() {
+        return;
+    }
+    let stage = Stage::new([busy(), later(), swapped()]);
+    let mut page = open(&stage, 390);
+    page.press(Key::Tab);
+    for stop in &STOPS[1..5] {
+        page.press(Key::Tab);
+        page.evaluate(
+            "document.getElementById('legend').open = true;
+             for (const box of document.querySelectorAll('.box')) box.scrollLeft = 40;
+             getSelection().selectAllChildren(document.querySelectorAll('.box')[1].querySelector('tbody th'));",
+        );
+
+        for (shown, order) in [(1, "first,web,api"), (0, "web,api"), (2, "api,web"), (0, "web,api")] {
+            stage.show(shown);
+            let names =
+                "[...document.querySelectorAll('.dst')].map((it) => it.textContent.split('/').at(-1))";
+            page.until("it moves", format_args!("{names}.join() === '{order}'"));
+
+            // It may have been moved out of sight; where the page is scrolled to is up to its reader.
+            assert_eq!(page.evaluate("focus()[0]"), *stop, "{order}");
+            assert_eq!(page.evaluate(LEGEND_IS_OPEN), true);
+            assert_eq!(page.evaluate("useful().filter((it) => it.scrollLeft === 40).length"), 3);
+            // Unless it changes places with another.
+            if shown == 1 {
+                assert_eq!(page.evaluate("getSelection().toString()"), "10.0.1.1:8080");
+            }
+        }
     }
 }

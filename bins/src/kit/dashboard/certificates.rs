@@ -31,7 +31,7 @@ pub(super) fn write(html: &mut Html, state: &State) {
         shown.sort_by_key(|it| (it.error.is_none(), it.not_after_ms));
         let left_off = words::counted(shown.len() - MOST, "certificate that ends", "certificates that end");
         html.markup("<p class=\"note\">").text(left_off);
-        html.markup(" later: <a href=\"certs.json\">all of them</a>.</p>\n");
+        html.markup(" later: <a id=\"more-certificates\" href=\"certs.json\">all of them</a>.</p>\n");
         shown.truncate(MOST);
     }
     html.markup("<div class=\"box\" id=\"box-certificates\" role=\"region\" tabindex=\"0\" aria-label=\"Certificates\">\n");

@@ -22,9 +22,16 @@
     for (const { name, value } of now.attributes) {
       if (old.getAttribute(name) !== value && !kept(name)) old.setAttribute(name, value);
     }
-    const before = [...old.childNodes], after = [...now.childNodes];
-    after.forEach((node, n) => before[n] ? change(before[n], node) : old.append(node));
-    before.slice(after.length).forEach((node) => node.remove());
+    let at = old.firstChild;
+    const after = (node) => (at = node.nextSibling, node);
+    for (const node of [...now.childNodes]) {
+      // What has an id stays itself when something comes or goes before it.
+      const same = node.id && old.children.namedItem(node.id);
+      while (same && at !== same) after(at).remove();
+      if (!at || (!same && at.id && now.children.namedItem(at.id))) old.insertBefore(node, at);
+      else change(after(at), node);
+    }
+    while (at) after(at).remove();
   };
 
   const show = (text) => {
@@ -33,15 +40,14 @@
       location.reload();
       return;
     }
-    // What moved is put in anew, and gets back the focus, where it was scrolled to, and whether it was unfolded.
+    // What changed places is put in anew, and gets back the focus and where it was scrolled to.
     const focus = document.activeElement?.id;
-    const were = [...document.querySelectorAll(".box, details")].map((it) => [it.id, it.scrollLeft, it.open]);
+    const were = [...document.querySelectorAll(".box")].map((it) => [it.id, it.scrollLeft]);
     document.title = page.title;
     change(document.getElementById("main"), page.getElementById("main"));
-    for (const [id, left, open] of were) {
+    for (const [id, left] of were) {
       const it = document.getElementById(id);
       if (it && it.scrollLeft !== left) it.scrollLeft = left;
-      if (it && it.open !== open) it.open = open;
     }
     if (focus && document.activeElement?.id !== focus) {
       document.getElementById(focus)?.focus({ preventScroll: true });

@@ -26,7 +26,7 @@ const COLUMNS: [(&str, bool); 9] = [
 const MOST: usize = 200;
 
 /// What the words of the tables mean.
-const LEGEND: &str = "<details id=\"legend\"><summary>What the words mean</summary><dl>\
+const LEGEND: &str = "<details id=\"legend\"><summary id=\"words\">What the words mean</summary><dl>\
     <dt class=\"ready state\">ready</dt><dd>may be picked</dd>\
     <dt class=\"cooling state\">cooling down</dt><dd>failed just now, and is left alone for a moment</dd>\
     <dt class=\"ejected state\">ejected</dt><dd>failed again and again, and is tried once when the time is over</dd>\
@@ -44,7 +44,7 @@ pub(super) fn write(html: &mut Html, state: &State) {
             "endpoint is",
             "endpoints are",
         ));
-        html.markup(" not shown here: <a href=\"state.json\">the state as JSON</a> has more.</p>\n");
+        html.markup(" not shown here: <a id=\"more-endpoints\" href=\"state.json\">the state as JSON</a> has more.</p>\n");
     }
     if state.destinations.is_empty() {
         html.markup("<p class=\"note\">There are none.</p>\n");
@@ -57,7 +57,9 @@ pub(super) fn write(html: &mut Html, state: &State) {
             "destination is",
             "destinations are",
         ));
-        html.markup(" not shown here: <a href=\"names.json\">all of them</a>.</p>\n");
+        html.markup(
+            " not shown here: <a id=\"more-destinations\" href=\"names.json\">all of them</a>.</p>\n",
+        );
     }
     let mut ids = HashMap::new();
     for destination in state.destinations.iter().take(MOST) {

@@ -210,3 +210,20 @@ async fn what_moves_keeps_focus_selection_scroll_position_and_whether_it_is_unfo
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_of_a_lost_program_covers_nothing() {
+    if !is_there() {
+        return;
+    }
+    let stage = Stage::new([busy()]);
+    let mut page = open(&stage, 390);
+    page.resize(390, 300);
+    stage.fall_silent();
+    page.until("it is lost", "document.body.className === 'lost'");
+
+    assert_eq!(walk(&mut page, Key::Tab, STOPS.len()), STOPS);
+    let mut back = walk(&mut page, Key::ShiftTab, STOPS.len() - 1);
+    back.reverse();
+    assert_eq!(back, STOPS[..STOPS.len() - 1]);
+}

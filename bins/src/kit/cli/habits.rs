@@ -58,7 +58,7 @@ mod tests {
             let said = said(reads.clone(), &[flag, "x.yml"]);
             assert!(said.contains("tip: a similar argument exists: '--check'\n"), "{said}");
         }
-        assert!(!said(reads.clone(), &["--quiet"]).contains("PATH is given"));
+        assert!(!said(reads, &["--quiet"]).contains("PATH is given"));
         assert!(!said(Command::new("program"), &["-f", "x.yml"]).contains("tip: "), "it reads no file");
     }
 }

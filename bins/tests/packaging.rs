@@ -493,6 +493,13 @@ fn scripts_say_how_they_are_used() {
         ("image-of", &["what", "what:1"], 2),
         ("image-of", &["tricot"], 2),
         ("smoke", &["tricot"], 2),
+        ("base-image", &[], 2),
+        ("base-image", &["a:1", "b", "c"], 2),
+        ("programs", &["what"], 2),
+        ("check", &["what", "."], 2),
+        ("check", &["images"], 2),
+        ("servers/private-docker", &[], 2),
+        ("servers/private-docker", &["--what"], 2),
         ("tricot/image", &[], 1),
         ("../../dockerize", &[], 1),
     ] {
@@ -502,10 +509,33 @@ fn scripts_say_how_they_are_used() {
         assert_eq!(output.status.code(), Some(status), "{script}: {text}");
         assert!(text.starts_with("usage: "), "{script}: {text}");
     }
-    for script in ["deb/build", "image-of", "smoke"] {
+    for script in
+        ["deb/build", "image-of", "smoke", "base-image", "programs", "check", "servers/private-docker"]
+    {
         assert!(
             said(Command::new(packaging().join(script)).arg("--help")).starts_with("usage: "),
             "{script}"
         );
     }
+    for script in ["get-consul", "get-docker", "get-pebble"] {
+        let output = output(&mut Command::new(packaging().join("servers").join(script)));
+
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(text.trim_end().split(" CACHE_DIR").next(), Some(&*format!("{script}: usage: {script}")));
+    }
+}
+
+#[test]
+fn nothing_is_run_where_no_private_engine_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("was-run");
+
+    // Whoever is not root is told that instead.
+    let mut command = Command::new(packaging().join("servers/private-docker"));
+    let output = output(command.arg("touch").arg(&mark).env("MESHLIB_DOCKER", dir.path()));
+
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("private-docker: "), "{output:?}");
+    assert!(!mark.exists());
 }

@@ -19,7 +19,11 @@ pub struct Accrual {
     /// What ejects a replica. Default: five failures in a row.
     pub policy: Policy,
     /// How long an ejected replica is left alone. Default: 5 s; doubled, up to 300 s, each time that it is tried after that
-    /// and fails again. Where all were ejected and one is well again, the others are tried at once.
+    /// and fails again.
+    ///
+    /// Where all are ejected and one is well again, others are tried before their time is over, two for each that is well
+    /// and the next for each that fails, so that the first one back does not serve everybody for long. Such a failure is
+    /// not held against an endpoint: it has the time that was left.
     pub penalty: Backoff,
     /// How long a replica is left alone after any failure. Default: not at all.
     pub cool_down: Option<Backoff>,
@@ -126,6 +130,8 @@ pub(super) struct Health {
     /// When the time it is ejected for is over. Failures before that, of work that had begun or that went to it because all
     /// others are ejected too, say nothing new.
     served_at: AtomicU64,
+    /// Since when it may be tried although it is ejected and its time is not over; zero if it may not.
+    early_since: AtomicU64,
     /// Failures since the last success.
     failures: AtomicU32,
     /// An ejected replica is not tried before this instant even if all others are ejected too.
@@ -203,6 +209,7 @@ impl Health {
         }
         self.failures.store(0, Ordering::Relaxed);
         self.ejections.store(0, Ordering::Relaxed);
+        self.early_since.store(0, Ordering::Relaxed);
         self.closed_until.swap(0, Ordering::Relaxed) != 0
     }
 
@@ -224,8 +231,12 @@ impl Health {
             self.retry_at.store(now + retry.as_millis() as u64, Ordering::Relaxed);
             let ejections = self.ejections.load(Ordering::Relaxed);
             if ejections > 0 && now < self.served_at.load(Ordering::Relaxed) {
+                if self.is_tried_early(now) {
+                    self.closed_until.store(self.served_at.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
                 return None;
             }
+            self.early_since.store(0, Ordering::Relaxed);
             self.ejections.store(ejections.saturating_add(1), Ordering::Relaxed);
             let penalty = accrual.penalty.delay_after(ejections);
             self.close(now, penalty);
@@ -238,13 +249,34 @@ impl Health {
         None
     }
 
-    /// An ejected replica may be tried from now on, by one caller as when its time is over.
-    pub(super) fn end_penalty(&self, now: u64) {
-        self.served_at.store(now, Ordering::Relaxed);
-        // One that has become well meanwhile stays so.
-        let _ = self
-            .closed_until
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| (until > now).then_some(now));
+    /// Whether it failed so often that it is or was left alone, and has not been well since.
+    pub(super) fn is_out(&self) -> bool {
+        self.ejections.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it may be tried, or was, though its time is not over.
+    pub(super) fn is_early(&self) -> bool {
+        self.early_since.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether somebody has begun to try it before its time was over, so that a failure is about that.
+    pub(super) fn is_tried_early(&self, now: u64) -> bool {
+        let (until, served) = (self.closed_until(), self.served_at.load(Ordering::Relaxed));
+        self.is_early()
+            && now < served
+            && until != self.early_since.load(Ordering::Relaxed)
+            && until != served
+    }
+
+    /// Lets an ejected replica be tried from now on, by one caller as when its time is over. Once for each time that it is
+    /// ejected: false if it was allowed before, or needs no leave.
+    pub(super) fn allow_early(&self, now: u64) -> bool {
+        let until = self.closed_until();
+        if !self.is_out() || until <= now {
+            return false;
+        }
+        let first = self.early_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        first && self.closed_until.compare_exchange(until, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn close(&self, now: u64, pause: Duration) {
@@ -321,6 +353,31 @@ mod tests {
         assert_eq!(health.state(6000), ReplicaState::Ejected, "the others keep away");
         let penalty = health.failed(6000, &accrual, true).unwrap();
         assert!((5000..=10_000).contains(&penalty.as_millis()));
+    }
+
+    #[test]
+    fn one_that_is_tried_early_in_vain_has_the_rest_of_its_time() {
+        let (health, accrual) = (Health::default(), accrual());
+        for _ in 0..3 {
+            health.failed(1, &accrual, true);
+        }
+        let until = health.closed_until();
+
+        assert!(health.allow_early(100) && !health.allow_early(100), "once");
+        assert_eq!(health.state(100), ReplicaState::Ready);
+        assert_eq!(health.failed(150, &accrual, true), None);
+        assert_eq!(health.state(150), ReplicaState::Ready, "that work had begun before");
+
+        assert!(health.claim(200, &accrual) && health.is_tried_early(200));
+        assert_eq!(health.state(200), ReplicaState::Ejected, "the others keep away");
+        assert_eq!(health.failed(250, &accrual, true), None);
+        assert_eq!((health.state(250), health.closed_until()), (ReplicaState::Ejected, until));
+        assert!(!health.allow_early(250), "once for each time");
+
+        assert!(health.claim(until, &accrual));
+        let second = health.failed(until, &accrual, true).unwrap();
+        assert!(second.as_millis() <= 10_000, "{second:?} is for the second time");
+        assert!(health.allow_early(until + 1));
     }
 
     #[test]

@@ -263,14 +263,25 @@ impl Replica {
         InFlight { stats: Arc::clone(&self.stats), connecting: true, took: None }
     }
 
-    /// Notes a success. True if the replica had failed before.
-    pub(super) fn succeeded(&self, accrual: &Accrual) -> bool {
-        self.stats.health.succeeded(|| self.stats.now(), accrual)
+    /// Notes a success.
+    pub(super) fn succeeded(&self, accrual: &Accrual) -> Recovery {
+        let health = &self.stats.health;
+        let (out, early) = (health.is_out(), health.is_early());
+        match health.succeeded(|| self.stats.now(), accrual) {
+            false => Recovery::None,
+            true if out => Recovery::Back { early },
+            true => Recovery::CooledDown,
+        }
     }
 
-    /// Lets it be tried at once though its time is not over.
-    pub(super) fn end_penalty(&self) {
-        self.stats.health.end_penalty(self.stats.now());
+    /// Whether it failed so often that it is or was left alone, and has not been well since.
+    pub(super) fn is_out(&self) -> bool {
+        self.stats.health.is_out()
+    }
+
+    /// Lets it be tried at once though its time is not over. False if that was done, or cannot be.
+    pub(super) fn allow_early(&self) -> bool {
+        self.endpoint.weight != Weight::ZERO && self.stats.health.allow_early(self.stats.now())
     }
 
     /// Whether this is the same endpoint, maybe of another update.
@@ -278,11 +289,39 @@ impl Replica {
         Arc::ptr_eq(&self.stats, &other.stats)
     }
 
-    /// Notes a failure. Returns for how long the replica is ejected, if this failure did it.
-    pub(super) fn failed_now(&self, accrual: &Accrual, may_eject: bool) -> Option<Duration> {
+    /// Notes a failure.
+    pub(super) fn failed_now(&self, accrual: &Accrual, may_eject: bool) -> Setback {
         self.stats.failed.fetch_add(1, Ordering::Relaxed);
-        self.stats.health.failed(self.stats.now(), accrual, may_eject)
+        let (health, now) = (&self.stats.health, self.stats.now());
+        let early = health.is_tried_early(now);
+        match health.failed(now, accrual, may_eject) {
+            Some(penalty) => Setback::Ejected(penalty),
+            None if early => Setback::TriedEarly,
+            None => Setback::Noted,
+        }
     }
+}
+
+/// What a success has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// Nothing.
+    None,
+    /// It was left alone for a moment.
+    CooledDown,
+    /// It was ejected, and may have been tried before its time was over.
+    Back { early: bool },
+}
+
+/// What a failure has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setback {
+    /// Nothing but counts.
+    Noted,
+    /// It was tried before its time was over, and has the rest of it.
+    TriedEarly,
+    /// It is left alone for so long.
+    Ejected(Duration),
 }
 
 /// The load: work in flight divided by weight.

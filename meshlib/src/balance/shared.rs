@@ -23,8 +23,10 @@ use super::Picker;
 use super::accrual::Accrual;
 use super::accrual::ReplicaState;
 use super::set::Carry;
+use super::set::Recovery;
 use super::set::Replica;
 use super::set::ReplicaSet;
+use super::set::Setback;
 use crate::error::Error;
 use crate::error::Unavailable;
 use crate::observe::Event;
@@ -188,34 +190,45 @@ impl Shared {
     }
 
     pub(super) fn succeeded(&self, replica: &Replica) {
-        if replica.succeeded(&self.accrual) {
-            self.observer.on(&Event::Restored { name: &self.name, endpoint: replica.endpoint() });
-            self.end_of_outage(replica);
-            self.changed.notify_waiters();
+        let recovery = replica.succeeded(&self.accrual);
+        if recovery == Recovery::None {
+            return;
         }
-    }
-
-    /// Where all had failed, what ended for one may have ended for all. So that it does not have to serve everybody until
-    /// the others' times are over, each of them is tried now.
-    fn end_of_outage(&self, first: &Replica) {
-        let snapshot = self.snapshot.load();
-        let others = || snapshot.set.replicas().iter().filter(|replica| !replica.is_same(first));
-        if others().all(|replica| replica.state() == ReplicaState::Ejected) {
-            others().for_each(Replica::end_penalty);
+        self.observer.on(&Event::Restored { name: &self.name, endpoint: replica.endpoint() });
+        if let Recovery::Back { early } = recovery
+            && (early || self.is_first_back(replica))
+        {
+            self.try_early(2);
         }
+        self.changed.notify_waiters();
     }
 
     pub(super) fn failed(&self, replica: &Replica, error: &Error) {
-        if let Some(ejected) = replica.failed_now(&self.accrual, self.may_eject()) {
-            tracing::warn!(
-                name = %self.name, endpoint = %replica.endpoint().addr, ejected_for = ?ejected, error = %error.chain(),
-                "endpoint keeps failing; leaving it alone"
-            );
-            self.observer.on(&Event::Ejected {
-                name: &self.name,
-                endpoint: replica.endpoint(),
-                after: ejected,
-            });
+        match replica.failed_now(&self.accrual, self.may_eject()) {
+            Setback::Noted => {}
+            Setback::TriedEarly => self.try_early(1),
+            Setback::Ejected(after) => {
+                tracing::warn!(
+                    name = %self.name, endpoint = %replica.endpoint().addr, ejected_for = ?after, error = %error.chain(),
+                    "endpoint keeps failing; leaving it alone"
+                );
+                let endpoint = replica.endpoint();
+                self.observer.on(&Event::Ejected { name: &self.name, endpoint, after });
+            }
+        }
+    }
+
+    /// Whether all others are out, so that this one would serve everybody until their times are over.
+    fn is_first_back(&self, back: &Replica) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot.set.replicas().iter().all(|replica| replica.is_out() || replica.is_same(back))
+    }
+
+    /// What has ended for one may have ended for others. A few at a time, so that callers meet few in vain if it has not.
+    fn try_early(&self, most: usize) {
+        let snapshot = self.snapshot.load();
+        if snapshot.set.replicas().iter().filter(|replica| replica.allow_early()).take(most).count() > 0 {
+            self.changed.notify_waiters();
         }
     }
 

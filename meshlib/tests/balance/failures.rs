@@ -1,5 +1,6 @@
 //! Endpoints that fail and come back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -169,58 +170,92 @@ async fn when_all_are_ejected_all_are_used() {
     connect.clone().oneshot(Session::default()).await.expect("never refused because of this");
 }
 
-#[tokio::test(start_paused = true)]
-async fn after_an_outage_of_all_the_first_one_back_is_soon_relieved() {
-    let memory = Memory::default();
-    let network = Flaky::new(memory.connector());
-    network.fail_next(1000);
-    let endpoints = [1, 2, 3].map(addr);
-    let connect = BalanceLayer::new(Static::new(endpoints), "web").layer(network.clone());
-    let ejected = || {
-        let state = connect.view().state().unwrap();
-        let replicas = state.replicas.replicas().iter();
-        replicas.filter(|replica| replica.state() == ReplicaState::Ejected).count()
-    };
-    for _ in 0..60 {
-        connect.clone().oneshot(Session::default()).await.unwrap_err();
-    }
-    assert_eq!(ejected(), 3);
-
-    network.fail_next(0);
-    let mut open = Vec::new();
-    for _ in 0..30 {
-        open.push(connect.clone().oneshot(Session::default()).await.unwrap());
-    }
-
-    assert_eq!(ejected(), 0);
-    // No time has passed.
-    assert_eq!(endpoints.map(|addr| memory.count(addr)), [10; 3]);
+/// How many endpoints are ejected.
+fn ejected(view: &balance::View) -> usize {
+    let state = view.state().unwrap();
+    state.replicas.replicas().iter().filter(|replica| replica.state() == ReplicaState::Ejected).count()
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_tried_early_and_fails_is_left_alone_for_longer() {
-    let memory = Memory::default();
-    let network = Flaky::new(memory.connector());
-    network.fail_next(1000);
-    let connect = BalanceLayer::new(Static::new([1, 2].map(addr)), "web").layer(network.clone());
-    for _ in 0..40 {
+async fn after_an_outage_of_all_the_first_one_back_is_soon_relieved() {
+    const ENDPOINTS: usize = 20;
+    let network = Flaky::new(Memory::default().connector());
+    network.fail_next(100_000);
+    let endpoints = (1..=ENDPOINTS as u16).map(addr);
+    let connect = BalanceLayer::new(Static::new(endpoints), "web").layer(network.clone());
+    while ejected(&connect.view()) < ENDPOINTS {
         connect.clone().oneshot(Session::default()).await.unwrap_err();
     }
 
-    // One is well, the other is tried, and fails.
     network.fail_next(0);
-    connect.clone().oneshot(Session::default()).await.unwrap();
-    network.fail_next(1);
-    for _ in 0..20 {
-        connect.clone().oneshot(Session::default()).await.unwrap();
+    let mut open = Vec::new();
+    // No time passes.
+    while ejected(&connect.view()) > 0 {
+        open.push(connect.clone().oneshot(Session::default()).await.unwrap());
+        assert!(open.len() < 5 * ENDPOINTS, "{} are still ejected", ejected(&connect.view()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_try_in_vain_costs_an_endpoint_nothing_and_the_next_is_tried() {
+    let network = Flaky::new(Memory::default().connector());
+    let endpoints: Vec<_> = (1..=6).map(addr).collect();
+    endpoints.iter().for_each(|addr| network.fail(*addr));
+    let connect = BalanceLayer::new(Static::new(endpoints.clone()), "web").layer(network.clone());
+    while ejected(&connect.view()) < endpoints.len() {
+        connect.clone().oneshot(Session::default()).await.unwrap_err();
+    }
+    let times = || {
+        let state = connect.view().state().unwrap();
+        let replicas = state.replicas.replicas();
+        replicas.iter().map(|it| (it.endpoint().addr, it.closed_for())).collect::<BTreeMap<_, _>>()
+    };
+    let before = times();
+
+    // The others are down for longer.
+    let back = [addr(1), addr(6)];
+    back.iter().for_each(|addr| network.heal(*addr));
+    // Whoever meets two of them is told so.
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        open.extend(connect.clone().oneshot(Session::default()).await);
     }
 
-    let state = connect.view().state().unwrap();
-    let mut closed: Vec<_> = state.replicas.replicas().iter().map(balance::Replica::closed_for).collect();
-    closed.sort();
-    assert_eq!(closed[0], Duration::ZERO);
-    // Half of the second step is the least.
-    assert!((5 * SECOND..=10 * SECOND).contains(&closed[1]), "{closed:?}");
+    let after = times();
+    for addr in &endpoints {
+        let wanted = if back.contains(addr) { Duration::ZERO } else { before[addr] };
+        assert_eq!(after[addr], wanted, "{addr}: {before:?}, {after:?}");
+    }
+    assert!(open.len() >= 190, "{}", open.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_recovers_from_a_blip_does_not_bring_back_the_dead() {
+    let network = Flaky::new(Memory::default().connector());
+    let blip = Backoff::exact(Backoff::new(Duration::from_millis(10), Duration::from_millis(10)));
+    let connect = BalanceLayer::new(Static::new([1, 2].map(addr)), "web")
+        .accrual(Accrual::default().with_cool_down(Some(blip)))
+        .wait(Waiting::new(8, SECOND))
+        .layer(network.clone());
+    network.fail(addr(1));
+    while ejected(&connect.view()) == 0 {
+        connect.clone().oneshot(Session::default()).await.unwrap();
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    let tried = || network.attempts().iter().filter(|to| **to == addr(1)).count();
+    let before = tried();
+
+    // Of the one that is well.
+    network.fail_next(1);
+    for _ in 0..20 {
+        // One may find neither.
+        let _ = connect.clone().oneshot(Session::default()).await;
+        time::sleep(Duration::from_millis(20)).await;
+    }
+
+    // Nobody else was there for a moment: it may have been tried as a last resort.
+    assert!(tried() <= before + 1, "{} more", tried() - before);
+    assert_eq!(ejected(&connect.view()), 1);
 }
 
 #[tokio::test(start_paused = true)]

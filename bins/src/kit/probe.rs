@@ -17,7 +17,7 @@ use super::cli;
 use super::cli::Failure;
 use super::units::is_harmful;
 
-/// How long connecting and the answer may take together. Compose and Docker give a probe 30 s unless told otherwise.
+/// How long connecting and the answer may take together. Docker gives a probe 30 s unless told otherwise, Kubernetes 1 s.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// More of an answer is not read.
 const MOST: u64 = 16 << 10;
@@ -28,13 +28,20 @@ const MOST: u64 = 16 << 10;
 ///
 /// If it is not ready, with its reasons, or does not answer.
 pub fn ready(admin: SocketAddr) -> Result<(), Failure> {
-    let addr = reachable(admin);
-    if addr.port() == 0 {
+    if admin.port() == 0 {
         let text = "the admin address has no fixed port, so nobody knows where to ask";
         return Err(Failure::Usage(text.into()));
     }
-    let answer =
-        ask(addr).map_err(|error| Failure::Runtime(format!("not ready: {addr} does not answer: {error}")))?;
+    let until = Instant::now() + PATIENCE;
+    let (mut addr, mut answer) = (admin, Err(io::ErrorKind::AddrNotAvailable.into()));
+    for candidate in reachable(admin) {
+        (addr, answer) = (candidate, ask(candidate, until));
+        if answer.is_ok() {
+            break;
+        }
+    }
+    let unanswered = |error| Failure::Runtime(format!("not ready: {addr} does not answer: {error}"));
+    let answer = answer.map_err(unanswered)?;
     let (head, reasons) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
         Some("200") => {
@@ -50,19 +57,19 @@ pub fn ready(admin: SocketAddr) -> Result<(), Failure> {
     }
 }
 
-/// Where a listener of every address of this machine is reached.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_unspecified() {
-        addr.set_ip(match addr.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    addr
+/// Where a listener is reached from its own machine. One of every address may be without IPv6.
+fn reachable(addr: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+    let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
+    let ips: &[IpAddr] = match addr.ip() {
+        ip if !ip.is_unspecified() => &[ip],
+        IpAddr::V4(_) => &[v4],
+        IpAddr::V6(_) => &[v6, v4],
+    };
+    let addrs: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, addr.port())).collect();
+    addrs.into_iter()
 }
 
-fn ask(addr: SocketAddr) -> io::Result<String> {
-    let until = Instant::now() + PATIENCE;
+fn ask(addr: SocketAddr, until: Instant) -> io::Result<String> {
     let left = || match until.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
         left => Ok(left),
@@ -128,10 +135,12 @@ mod tests {
 
     #[test]
     fn every_address_is_asked_at_the_loopback_address() {
-        let at = |addr: &str| reachable(addr.parse().unwrap()).to_string();
-        assert_eq!(
-            [at("0.0.0.0:1"), at("[::]:1"), at("10.0.0.1:1")],
-            ["127.0.0.1:1", "[::1]:1", "10.0.0.1:1"]
-        );
+        let at = |addr: &str| {
+            let found = reachable(addr.parse().unwrap()).map(|addr| addr.to_string());
+            found.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(at("0.0.0.0:1"), "127.0.0.1:1");
+        assert_eq!(at("[::]:1"), "[::1]:1 127.0.0.1:1");
+        assert_eq!(at("10.0.0.1:1"), "10.0.0.1:1");
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ use crate::kit::units::listen;
 /// The original had the same status for misuse as for everything else.
 const TOOL: Tool = Tool::new("linkerd-tcp").with_misused(1);
 
+/// The path that stands for the standard input.
+const STDIN: &str = "-";
+
 /// A TCP and TLS load balancer for the linkerd service mesh, fed by namerd.
 ///
 /// Reads which ports to listen on and which names to look up from a configuration file, in either language of the
@@ -48,8 +52,8 @@ const TOOL: Tool = Tool::new("linkerd-tcp").with_misused(1);
 #[non_exhaustive]
 pub struct Args {
     /// Config file path; `-` reads stdin
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
+    #[arg(value_name = "PATH", required_unless_present_all = ["probe_ready", "admin"])]
+    pub path: Option<PathBuf>,
 
     /// Check the configuration and the files it names, then exit: 0 if all is well, 1 if not. Opens no socket
     #[arg(long)]
@@ -65,7 +69,7 @@ pub struct Args {
     pub print_config: bool,
 
     /// Ask the program that runs with the same configuration whether it wants traffic, then exit: 0 if it does, 1 if not. For
-    /// health checks in containers
+    /// health checks in containers. With --admin no PATH is needed, and none is read
     #[arg(long, conflicts_with_all = ["check", "print_config"])]
     pub probe_ready: bool,
 
@@ -112,6 +116,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if let (true, Some(admin)) = (args.probe_ready, args.admin) {
+        return probe::ready(admin);
+    }
     let Loaded { source, config, mut warnings } = Loaded::new(args)?;
     if args.print_config {
         tell(&warnings);
@@ -172,7 +179,8 @@ struct Loaded {
 
 impl Loaded {
     fn new(args: &Args) -> Result<Self, Failure> {
-        let source = load::read(&args.path).map_err(|error| Failure::Config(log::chain(&error)))?;
+        let path = args.path.as_deref().unwrap_or(Path::new(STDIN));
+        let source = load::read(path).map_err(|error| Failure::Config(log::chain(&error)))?;
         let (mut config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
         if let Some(addr) = args.admin {
             config.move_admin(addr).map_err(Failure::Usage)?;
@@ -188,7 +196,7 @@ impl Loaded {
 
     /// While the program runs: what is worth a word is logged.
     fn again(args: &Args, sessions: &Sessions) -> Result<Prepared, String> {
-        if args.path.as_os_str() == "-" {
+        if args.path.as_deref() == Some(Path::new(STDIN)) {
             return Err("stdin can be read but once: certificates and keys are looked at".into());
         }
         let Self { config, warnings, .. } = Self::new(args).map_err(|failure| failure.to_string())?;

@@ -78,15 +78,16 @@ pub(super) fn recent(traffic: &Traffic) -> [String; 6] {
 /// What is wrong with a program, line by line.
 pub(super) fn problems(state: &State) -> Vec<String> {
     let unready = state.unready.iter().map(|reason| format!("not ready: {reason}"));
-    let waiting = state.destinations.iter().filter(|it| it.waiters > 0).map(|it| {
-        let Destination { router, dst, waiters, .. } = it;
-        format!("waiting for an endpoint: {waiters} in {router}, {dst}")
+    let waiters = state.destinations.iter().fold(0_usize, |sum, it| sum.saturating_add(it.waiters));
+    let most = state.destinations.iter().max_by_key(|it| it.waiters).filter(|it| it.waiters > 0);
+    let waiting = most.map(|Destination { router, dst, .. }| {
+        format!("waiting for an endpoint: {waiters}, most of them in {router} for {dst}")
     });
     let reload = state.reload.error.iter().flat_map(|error| error.lines()).enumerate();
     // The rest of it is what stands there, with a mark at the place.
     let reload =
         reload.map(|(n, line)| if n == 0 { format!("not loaded: {line}") } else { format!("  {line}") });
-    unready.chain(waiting).chain(reload).collect()
+    unready.chain(reload).chain(waiting).collect()
 }
 
 fn certificates(state: &State) -> Vec<String> {

@@ -40,8 +40,8 @@ impl Balancer for LeastLoaded {
 /// average rises at once and falls by a tenth of the difference per answer; it halves in 7 s of silence, so that a slow
 /// endpoint is tried again; one that was never tried comes first. The time is the one from a request's head to its answer's
 /// head for HTTP, and for TCP from the first byte of the client to the first byte of the server in each turn of the
-/// conversation, each of which is measured: it is meant for protocols where the client speaks first. Any answer counts, so that an endpoint which
-/// answers 503 at once is a quick one.
+/// conversation, each of which is measured: it is meant for protocols where the client speaks first. Any answer counts, so
+/// that an endpoint which answers 503 at once is a quick one.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PeakEwma {}

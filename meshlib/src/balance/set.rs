@@ -198,8 +198,8 @@ impl Replica {
         self.stats.health.failures()
     }
 
-    /// How long it takes to answer: an average that believes bad news at once and good news by a tenth. `None` if it has
-    /// not answered yet.
+    /// How long it takes to answer: an average that believes bad news at once and good news by a tenth. After silence less
+    /// bad news is enough: what is compared with a new time halves in 7 s. `None` if it has not answered yet.
     ///
     /// The time from asking to the first byte of the answer, of requests and of what is forwarded over connections. A sample
     /// of the latter, unless the balancer [wants](super::Balancer::wants_answer_times) all.
@@ -389,7 +389,8 @@ impl InFlight {
         Arc::clone(&self.stats) as Arc<dyn AnswerTimes>
     }
 
-    /// Records what the answer has taken that this is given with: for answers that are one to one request. Those of a connection are recorded by [`answer_times`](Self::answer_times) as they come.
+    /// Records what the answer has taken that this is given with: for answers that are one to one request. Those of a
+    /// connection are recorded by [`answer_times`](Self::answer_times) as they come.
     pub fn record_answer(&self) {
         if let Some(micros) = self.took {
             self.stats.record(Duration::from_micros(micros.get().into()));

@@ -182,7 +182,7 @@ impl Inner {
         seen.is_large = left_off > 0;
         let is_down = |it: &&Destination| {
             let mut used = it.endpoints.iter().filter(|endpoint| endpoint.state != "unused").peekable();
-            used.peek().is_some() && used.all(|endpoint| endpoint.state == "ejected")
+            used.peek().is_some() && used.all(|endpoint| ["ejected", "probation"].contains(&&*endpoint.state))
         };
         let down: HashSet<Arc<str>> =
             destinations.iter().filter(is_down).map(|it| key_of(it).into()).collect();

@@ -113,7 +113,7 @@ Examples:
 
 const STAT_HELP: &str = "\
 Columns:
-  STATE    ready, cooling_down, ejected or unused, and for how long; without endpoints
+  STATE    ready, cooling_down, ejected, probation or unused, and for how long; without endpoints
            what discovery has said: pending, neg or bound
   RPS      how often it was picked per second, in the last 5 s
   LATENCY  the time to the first byte of its answers, an average

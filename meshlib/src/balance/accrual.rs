@@ -116,6 +116,8 @@ pub enum ReplicaState {
     CoolingDown,
     /// It failed so often that it is left alone for a while.
     Ejected,
+    /// Its time is over, and nobody has tried it since: the next caller who would have it in its turn does.
+    Probation,
 }
 
 /// The health of one replica: a few words, no lock.
@@ -155,12 +157,11 @@ impl Health {
     }
 
     pub(super) fn state(&self, now: u64) -> ReplicaState {
-        if self.closed_until() <= now {
-            ReplicaState::Ready
-        } else if self.ejections.load(Ordering::Relaxed) > 0 {
-            ReplicaState::Ejected
-        } else {
-            ReplicaState::CoolingDown
+        match (self.closed_until() <= now, self.is_out()) {
+            (true, false) => ReplicaState::Ready,
+            (true, true) => ReplicaState::Probation,
+            (false, true) => ReplicaState::Ejected,
+            (false, false) => ReplicaState::CoolingDown,
         }
     }
 
@@ -336,7 +337,7 @@ mod tests {
         let penalty = health.failed(1, &accrual, true).unwrap();
         assert!((2500..=5000).contains(&penalty.as_millis()));
         assert_eq!(health.state(2000), ReplicaState::Ejected);
-        assert_eq!(health.state(5002), ReplicaState::Ready);
+        assert_eq!(health.state(5002), ReplicaState::Probation);
 
         assert!(health.succeeded(|| 5002, &accrual));
         assert!(health.is_well());
@@ -364,9 +365,9 @@ mod tests {
         let until = health.closed_until();
 
         assert!(health.allow_early(100) && !health.allow_early(100), "once");
-        assert_eq!(health.state(100), ReplicaState::Ready);
+        assert_eq!(health.state(100), ReplicaState::Probation);
         assert_eq!(health.failed(150, &accrual, true), None);
-        assert_eq!(health.state(150), ReplicaState::Ready, "that work had begun before");
+        assert_eq!(health.state(150), ReplicaState::Probation, "that work had begun before");
 
         assert!(health.claim(200, &accrual) && health.is_tried_early(200));
         assert_eq!(health.state(200), ReplicaState::Ejected, "the others keep away");

@@ -230,7 +230,7 @@ impl Replica {
 
     /// Neither excluded by the caller nor closed for having failed. One atomic load for a replica that is well.
     pub fn usable(&self, hints: &Hints<'_>) -> bool {
-        (self.stats.health.is_well() || self.stats.health.state(self.stats.now()) == ReplicaState::Ready)
+        (self.stats.health.is_well() || self.stats.health.closed_until() <= self.stats.now())
             && !hints.excludes(&self.endpoint)
     }
 

@@ -29,7 +29,9 @@ const MOST: usize = 200;
 const LEGEND: &str = "<details id=\"legend\"><summary id=\"words\">What the words mean</summary><dl>\
     <dt class=\"ready state\">ready</dt><dd>may be picked</dd>\
     <dt class=\"cooling state\">cooling down</dt><dd>failed just now, and is left alone for a moment</dd>\
-    <dt class=\"ejected state\">ejected</dt><dd>failed again and again, and is tried once when the time is over</dd>\
+    <dt class=\"ejected state\">ejected</dt><dd>failed again and again, and is tried once when the time is over, or before \
+    that when an outage of all has ended</dd>\
+    <dt class=\"cooling state\">probation</dt><dd>the time is over, and nobody has tried it since</dd>\
     <dt class=\"unused state\">unused</dt><dd>is known, but not picked for the reason given</dd>\
     <dt>Per second, picked</dt><dd>how often it was chosen lately, and since its balancer was made: at the start, or when its settings last changed</dd>\
     <dt>Latency</dt><dd>time to the first byte of its answers: an average that rises at once and falls slowly</dd></dl></details>\n";
@@ -75,8 +77,13 @@ pub(super) fn write(html: &mut Html, state: &State) {
 /// How many endpoints are in which state.
 fn summary(destinations: &[Destination]) -> String {
     let endpoints = || destinations.iter().flat_map(|destination| &destination.endpoints);
-    let states =
-        [("ready", "ready"), ("cooling_down", "cooling down"), ("ejected", "ejected"), ("unused", "unused")];
+    let states = [
+        ("ready", "ready"),
+        ("cooling_down", "cooling down"),
+        ("ejected", "ejected"),
+        ("probation", "on probation"),
+        ("unused", "unused"),
+    ];
     let counts = states.into_iter().filter_map(|(state, word)| {
         let count = endpoints().filter(|endpoint| endpoint.state == state).count();
         (count > 0).then(|| format!("{} {word}", words::count(count as u64)))
@@ -191,7 +198,7 @@ fn sums(html: &mut Html, endpoints: &[EndpointState], is_part: bool) {
 fn class(endpoint: &EndpointState) -> &'static str {
     match endpoint.state.as_str() {
         "ready" => "ready",
-        "cooling_down" => "cooling",
+        "cooling_down" | "probation" => "cooling",
         "ejected" => "ejected",
         _ => "unused",
     }

@@ -37,6 +37,7 @@ pub fn endpoints(
             state: match replica.state() {
                 ReplicaState::Ready => "ready",
                 ReplicaState::CoolingDown => "cooling_down",
+                ReplicaState::Probation => "probation",
                 _ => "ejected",
             }
             .to_owned(),
@@ -58,8 +59,8 @@ pub fn endpoints(
 /// An endpoint may fail and be used nevertheless, for the policy lets it, or no other is there.
 fn is_tried_in_vain(replica: &Replica) -> Option<String> {
     let failures = replica.failures_in_a_row();
-    (failures > 1 && replica.state() == ReplicaState::Ready)
-        .then(|| format!("failed {failures} times in a row"))
+    let used = matches!(replica.state(), ReplicaState::Ready | ReplicaState::Probation);
+    (failures > 1 && used).then(|| format!("failed {failures} times in a row"))
 }
 
 #[cfg(test)]

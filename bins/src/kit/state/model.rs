@@ -133,7 +133,8 @@ pub struct EndpointState {
     pub weight: f64,
     /// Where it runs, if discovery says so.
     pub node: Option<String>,
-    /// `ready`, `cooling_down` (for a moment after a failure), `ejected` or `unused`.
+    /// `ready`, `cooling_down` (for a moment after a failure), `ejected`, `probation` (that time is over, and nobody has
+    /// tried it since) or `unused`.
     pub state: String,
     /// Why it is in this state, if there is more to say.
     pub why: Option<String>,

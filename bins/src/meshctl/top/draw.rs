@@ -74,7 +74,7 @@ impl Palette {
     fn of_state(self, state: &str) -> Style {
         match state.split('(').next().unwrap_or_default() {
             "ready" | "bound" => self.good(),
-            "cooling_down" | "pending" => self.style(Color::Yellow),
+            "cooling_down" | "probation" | "pending" => self.style(Color::Yellow),
             "ejected" | "neg" => self.bad(),
             _ => Style::new().add_modifier(Modifier::DIM),
         }

@@ -14,8 +14,9 @@ use crate::reference::documented;
 
 /// The page for bad nights, by which every alert is explained.
 const PAGE: &str = "docs/bad-night.md#";
-const ANCHORS: [&str; 9] = [
+const ANCHORS: [&str; 10] = [
     "no-endpoint",
+    "ejected-endpoint",
     "success",
     "certificate",
     "reload",

@@ -152,15 +152,18 @@ pub fn filter() -> Option<String> {
     Some(current.filter.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
-/// Changes what is logged from now on, in the words of `RUST_LOG`. An empty text is what would be if that were unset.
+/// Changes what is logged from now on, in the words of `RUST_LOG`. An empty text is what was logged from the start.
 ///
 /// # Errors
 ///
 /// What cannot be understood, or that nothing can be changed; all stays as it was then.
 pub fn set_filter(spec: &str) -> Result<(), String> {
     let current = CURRENT.get().ok_or("this process does not log")?;
-    let chosen = Chosen::new(spec, &current.options);
-    if !chosen.problems.is_empty() {
+    let is_start = spec.trim().is_empty();
+    let chosen =
+        if is_start { Chosen::from_variable(&current.options) } else { Chosen::new(spec, &current.options) };
+    // What is wrong with the variable was said at the start.
+    if !is_start && !chosen.problems.is_empty() {
         let texts = chosen.problems.iter().map(|text| text.strip_prefix("RUST_LOG: ").unwrap_or(text));
         return Err(texts.collect::<Vec<_>>().join("\n"));
     }

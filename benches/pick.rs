@@ -126,8 +126,7 @@ fn busy(runtime: &Runtime, size: u16) -> (ReplicaSet, Vec<InFlight>) {
         .map(|_| {
             let work = balance.call(Session::default()).now_or_never();
             let work = work.expect("its connector answers at once").expect("and never fails");
-            let times = work.answer_times().expect("the balancer asks for times");
-            times.record(Duration::from_micros(random.u64(1_000..50_000)));
+            work.peer_stats().answered(Duration::from_micros(random.u64(1_000..50_000)));
             work
         })
         .collect();

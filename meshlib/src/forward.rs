@@ -25,7 +25,7 @@ use tokio::time::Sleep;
 use crate::error::Error;
 use crate::error::Phase;
 use crate::error::Side;
-use crate::io::AnswerTimes;
+use crate::io::PeerStats;
 use crate::io::Transport;
 
 mod buffer;
@@ -232,7 +232,7 @@ pub async fn forward_counted(
     options: &ForwardOptions,
     progress: &Progress,
 ) -> Result<Transferred, Error> {
-    let mut relay = Relay::new(options, server.answer_times());
+    let mut relay = Relay::new(options, server.peer_stats());
     let mut client = Link::new(client);
     let mut server = Link::new(server);
     poll_fn(|cx| relay.poll(cx, &mut client, &mut server, progress)).await
@@ -248,7 +248,7 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn new(options: &'a ForwardOptions, answer_times: Option<Arc<dyn AnswerTimes>>) -> Self {
+    fn new(options: &'a ForwardOptions, peer_stats: Option<Arc<dyn PeerStats>>) -> Self {
         let limited = options.idle_timeout.is_some()
             || options.half_close_timeout.is_some()
             || options.lifetime.is_some();
@@ -257,7 +257,7 @@ impl<'a> Relay<'a> {
             upstream: Direction::default(),
             downstream: Direction::default(),
             clock: limited.then(|| Box::pin(Clock::new(options))),
-            turns: answer_times.map(Turns::new),
+            turns: peer_stats.map(Turns::new),
         }
     }
 
@@ -329,6 +329,9 @@ impl<'a> Relay<'a> {
         if input_ended {
             return Ok(transferred);
         }
+        if let (Side::Server, Some(turns)) = (side, &self.turns) {
+            turns.peer.broke(&error);
+        }
         Err(Error::Forward { side, transferred: Box::new(transferred), source: error })
     }
 
@@ -345,7 +348,7 @@ impl<'a> Relay<'a> {
 
 /// Measures how long the server takes to answer, in as many turns of the conversation as are wanted.
 struct Turns {
-    times: Arc<dyn AnswerTimes>,
+    peer: Arc<dyn PeerStats>,
     turn: Turn,
     one_in: u32,
     /// How many turns are left out before the next one is measured.
@@ -362,14 +365,14 @@ enum Turn {
 }
 
 impl Turns {
-    fn new(times: Arc<dyn AnswerTimes>) -> Self {
-        Self { one_in: times.one_in().max(1), times, turn: Turn::Client, left_out: 0 }
+    fn new(peer: Arc<dyn PeerStats>) -> Self {
+        Self { one_in: peer.one_in().max(1), peer, turn: Turn::Client, left_out: 0 }
     }
 
     fn saw(&mut self, asked: bool, answered: bool) {
         if answered && let Turn::Server(since) = self.turn {
             if let Some(since) = since {
-                self.times.record(since.elapsed());
+                self.peer.answered(since.elapsed());
             }
             self.turn = Turn::Client;
         }

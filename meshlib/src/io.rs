@@ -55,10 +55,13 @@ use tokio_rustls::server;
 
 pub mod sniff;
 
-/// Takes the times that a peer needs to answer.
-pub trait AnswerTimes: Send + Sync {
+/// Is told how a peer does while bytes are forwarded to it.
+pub trait PeerStats: Send + Sync {
     /// One answer came this long after what asked for it.
-    fn record(&self, took: Duration);
+    fn answered(&self, took: Duration);
+
+    /// The peer broke the connection, which was in use. Default: nothing.
+    fn broke(&self, _error: &io::Error) {}
 
     /// Of how many answers over one connection one is to be recorded. The first always is. Default: 1, all are.
     fn one_in(&self) -> u32 {
@@ -77,7 +80,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     }
 
     /// Who wants to know how fast this peer answers. Default: nobody.
-    fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
+    fn peer_stats(&self) -> Option<Arc<dyn PeerStats>> {
         None
     }
 }
@@ -125,7 +128,7 @@ impl fmt::Debug for Wire<'_> {
 pub struct Io {
     kind: Kind,
     held: Vec<Box<dyn Send>>,
-    answer_times: Option<Arc<dyn AnswerTimes>>,
+    peer_stats: Option<Arc<dyn PeerStats>>,
 }
 
 enum Kind {
@@ -179,8 +182,8 @@ impl Io {
     }
 
     /// Reports how fast the peer answers while this connection is [forwarded](crate::forward()) as the server's.
-    pub fn set_answer_times(&mut self, times: Option<Arc<dyn AnswerTimes>>) {
-        self.answer_times = times;
+    pub fn set_peer_stats(&mut self, stats: Option<Arc<dyn PeerStats>>) {
+        self.peer_stats = stats;
     }
 
     /// How this very connection is encrypted.
@@ -274,7 +277,7 @@ impl Io {
     ///
     /// [`Error::Connect`](crate::Error) if the runtime cannot take it.
     pub(crate) fn rehome(self) -> Result<Self, crate::Error> {
-        let Self { kind, held, answer_times } = self;
+        let Self { kind, held, peer_stats } = self;
         let kind = match kind {
             Kind::Tcp(Tcp { stream, unread }) => {
                 let addr = stream.peer_addr().unwrap_or_else(|_| ([0, 0, 0, 0], 0).into());
@@ -284,7 +287,7 @@ impl Io {
             }
             kind => kind,
         };
-        Ok(Self { kind, held, answer_times })
+        Ok(Self { kind, held, peer_stats })
     }
 
     /// Makes closing the connection a reset, for a peer that must learn that the other side broke.
@@ -315,8 +318,8 @@ impl Transport for Io {
         }
     }
 
-    fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
-        self.answer_times.clone()
+    fn peer_stats(&self) -> Option<Arc<dyn PeerStats>> {
+        self.peer_stats.clone()
     }
 }
 
@@ -328,7 +331,7 @@ impl From<TcpStream> for Io {
 
 impl From<Kind> for Io {
     fn from(kind: Kind) -> Self {
-        Self { kind, held: Vec::new(), answer_times: None }
+        Self { kind, held: Vec::new(), peer_stats: None }
     }
 }
 
@@ -413,8 +416,8 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
         (**self).raw()
     }
 
-    fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
-        (**self).answer_times()
+    fn peer_stats(&self) -> Option<Arc<dyn PeerStats>> {
+        (**self).peer_stats()
     }
 }
 
@@ -487,8 +490,8 @@ impl<T> Prefixed<T> {
 }
 
 impl<T: Transport> Transport for Prefixed<T> {
-    fn answer_times(&self) -> Option<Arc<dyn AnswerTimes>> {
-        self.inner.answer_times()
+    fn peer_stats(&self) -> Option<Arc<dyn PeerStats>> {
+        self.inner.peer_stats()
     }
 }
 

@@ -210,8 +210,8 @@ async fn simulate(balancer: impl Balancer, slowness: f64, seed: u64) -> Outcome 
         let (taken, took) = (Arc::clone(&taken), done - arrival);
         running.spawn(async move {
             time::sleep_until(began + Duration::from_secs_f64(done)).await;
-            if let Some(times) = io.answer_times() {
-                times.record(Duration::from_secs_f64(took));
+            if let Some(times) = io.peer_stats() {
+                times.answered(Duration::from_secs_f64(took));
             }
             taken.lock().unwrap().push(took);
         });

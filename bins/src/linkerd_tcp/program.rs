@@ -179,7 +179,7 @@ struct Loaded {
 
 impl Loaded {
     fn new(args: &Args) -> Result<Self, Failure> {
-        let path = args.path.as_deref().unwrap_or(Path::new(STDIN));
+        let path = args.path.as_deref().unwrap_or_else(|| Path::new(STDIN));
         let source = load::read(path).map_err(|error| Failure::Config(log::chain(&error)))?;
         let (mut config, warnings) = config::parse(&source.text, &source.name).map_err(wrong)?;
         if let Some(addr) = args.admin {

@@ -27,11 +27,12 @@ pub(super) const COLUMNS: [(&str, Align); 9] = [
 ];
 
 /// The columns that are shown beside them where there is room. The last one has spaces in it.
-pub(super) const WIDE: [(&str, Align); 5] = [
+pub(super) const WIDE: [(&str, Align); 6] = [
     ("NODE", Align::Left),
     ("TLS", Align::Left),
     ("PICKED", Align::Right),
     ("CONNECTING", Align::Right),
+    ("BROKEN", Align::Right),
     ("WHY", Align::Left),
 ];
 
@@ -68,7 +69,7 @@ impl<'a> Row<'a> {
     }
 
     /// What is in [`WIDE`].
-    pub(super) fn wide_cells(self) -> [String; 5] {
+    pub(super) fn wide_cells(self) -> [String; 6] {
         let Some(endpoint) = self.endpoint else {
             return Default::default();
         };
@@ -78,6 +79,7 @@ impl<'a> Row<'a> {
             text(&endpoint.tls),
             endpoint.picked.to_string(),
             endpoint.connecting.to_string(),
+            endpoint.broken.to_string(),
             text(&endpoint.why),
         ]
     }

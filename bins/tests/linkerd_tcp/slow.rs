@@ -1,4 +1,4 @@
-//! An endpoint that takes its time to answer.
+//! Endpoints that can be connected to, and then do badly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::process::Program;
 use crate::talk::ask;
 use crate::talk::exchange;
 use crate::talk::fixed;
+use crate::talk::until;
 
 /// An endpoint that echoes, each time after a third of a second; and how many clients it had.
 async fn slow() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -75,4 +76,34 @@ async fn a_slow_endpoint_is_seen_whatever_the_balancer() {
         endpoint["answer_time_ms"].as_f64().unwrap()
     };
     assert!(answers_in(slow) >= 333.0 && answers_in(fast.addr()) < 333.0, "{state:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_breaks_connections_is_seen() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let breaks = listener.local_addr().unwrap();
+    // Ends with the test's runtime.
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            let _ = io.read(&mut [0; 64]).await;
+            let _ = io.write_all(b"he").await;
+            time::sleep(Duration::from_millis(50)).await;
+            let _ = io.set_zero_linger();
+        }
+    });
+    let program = Program::start(&fixed(&[breaks], "", ""));
+
+    exchange(program.addr()).await.unwrap_err();
+
+    let endpoint = || async {
+        let state = ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+        let mut state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        state["destinations"][0]["endpoints"][0].take()
+    };
+    until("it is counted", async || endpoint().await["broken"] == 1).await;
+    // It can be connected to.
+    assert_eq!((&endpoint().await["failed"], &endpoint().await["state"]), (&0.into(), &"ready".into()));
+    program.stderr().wait_for("a line about it", |line| {
+        line.contains("endpoint broke a connection") && line.contains(&breaks.to_string())
+    });
 }

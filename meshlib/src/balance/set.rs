@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -23,7 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::endpoint::EndpointKey;
 use crate::endpoint::Metadata;
 use crate::endpoint::Weight;
-use crate::io::AnswerTimes;
+use crate::io::PeerStats;
 
 /// The replicas of one name at one time. A clone is the same set.
 ///
@@ -46,7 +48,11 @@ impl ReplicaSet {
     /// Fresh replicas of these endpoints, for tests and benches of a balancer.
     pub fn from_endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         let origin = Instant::now();
-        Self::new(endpoints.into_iter().map(|endpoint| Replica { endpoint, stats: Stats::new(origin, 1) }))
+        Self::new(
+            endpoints
+                .into_iter()
+                .map(|endpoint| Replica { stats: Stats::new(endpoint.addr, origin, 1), endpoint }),
+        )
     }
 
     /// The replicas, in no particular order.
@@ -125,11 +131,13 @@ pub struct Replica {
 
 /// What is known about an endpoint. Outlives the endpoint's absence as long as connections to it live.
 pub(super) struct Stats {
+    addr: SocketAddr,
     origin: Instant,
     in_flight: AtomicU32,
     connecting: AtomicU32,
     picked: AtomicU64,
     failed: AtomicU64,
+    broken: AtomicU64,
     pub(super) ewma: Ewma,
     /// Of how many answers of a connection one is measured.
     one_in: u32,
@@ -137,13 +145,15 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    fn new(origin: Instant, one_in: u32) -> Arc<Self> {
+    fn new(addr: SocketAddr, origin: Instant, one_in: u32) -> Arc<Self> {
         Arc::new(Self {
+            addr,
             origin,
             in_flight: AtomicU32::new(0),
             connecting: AtomicU32::new(0),
             picked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
             ewma: Ewma::default(),
             one_in,
             health: Health::default(),
@@ -156,9 +166,14 @@ impl Stats {
     }
 }
 
-impl AnswerTimes for Stats {
-    fn record(&self, took: Duration) {
+impl PeerStats for Stats {
+    fn answered(&self, took: Duration) {
         self.ewma.record(took, self.now());
+    }
+
+    fn broke(&self, error: &io::Error) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(endpoint = %self.addr, %error, "endpoint broke a connection");
     }
 
     fn one_in(&self) -> u32 {
@@ -191,6 +206,11 @@ impl Replica {
     /// How often it failed in all.
     pub fn failed(&self) -> u64 {
         self.stats.failed.load(Ordering::Relaxed)
+    }
+
+    /// How often it broke a connection that was in use, in all. This does not eject it.
+    pub fn broken(&self) -> u64 {
+        self.stats.broken.load(Ordering::Relaxed)
     }
 
     /// How often it failed since its last success.
@@ -384,16 +404,16 @@ impl InFlight {
         }
     }
 
-    /// Where times to an answer are recorded.
-    pub fn answer_times(&self) -> Arc<dyn AnswerTimes> {
-        Arc::clone(&self.stats) as Arc<dyn AnswerTimes>
+    /// Who is told how the endpoint does over a connection.
+    pub fn peer_stats(&self) -> Arc<dyn PeerStats> {
+        Arc::clone(&self.stats) as Arc<dyn PeerStats>
     }
 
     /// Records what the answer has taken that this is given with: for answers that are one to one request. Those of a
-    /// connection are recorded by [`answer_times`](Self::answer_times) as they come.
+    /// connection are recorded by [`peer_stats`](Self::peer_stats) as they come.
     pub fn record_answer(&self) {
         if let Some(micros) = self.took {
-            self.stats.record(Duration::from_micros(micros.get().into()));
+            self.stats.answered(Duration::from_micros(micros.get().into()));
         }
     }
 }
@@ -450,7 +470,7 @@ impl Carry {
                 }
                 None => {
                     let known = self.absent.remove(&key).as_ref().and_then(Weak::upgrade);
-                    known.unwrap_or_else(|| Stats::new(self.origin, self.one_in))
+                    known.unwrap_or_else(|| Stats::new(endpoint.addr, self.origin, self.one_in))
                 }
             };
             merged.insert(key.clone(), replicas.len());

@@ -22,7 +22,7 @@ impl TrackCompletion<InFlight, Io> for UntilEnd {
     type Output = Io;
 
     fn track_completion(&self, guard: InFlight, mut io: Io) -> Io {
-        io.set_answer_times(Some(guard.answer_times()));
+        io.set_peer_stats(Some(guard.peer_stats()));
         io.hold(guard);
         io
     }

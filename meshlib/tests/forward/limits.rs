@@ -10,7 +10,7 @@ use meshlib::Io;
 use meshlib::Phase;
 use meshlib::Transferred;
 use meshlib::forward;
-use meshlib::io::AnswerTimes;
+use meshlib::io::PeerStats;
 use meshlib::test_util::echo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -150,8 +150,8 @@ impl Times {
     }
 }
 
-impl AnswerTimes for Times {
-    fn record(&self, took: Duration) {
+impl PeerStats for Times {
+    fn answered(&self, took: Duration) {
         self.recorded.lock().unwrap().push(took);
     }
 
@@ -166,7 +166,7 @@ async fn each_answer_is_timed_from_its_question() {
     let (upstream, mut server) = tokio::io::duplex(4096);
     let times = Times::of_one_in(1);
     let mut upstream = Io::new(upstream);
-    upstream.set_answer_times(Some(Arc::clone(&times) as Arc<dyn AnswerTimes>));
+    upstream.set_peer_stats(Some(Arc::clone(&times) as Arc<dyn PeerStats>));
     tokio::spawn(async move { forward(&mut ours, &mut upstream, &ForwardOptions::default()).await });
 
     for answer_after in [1, 20, 3] {
@@ -194,7 +194,7 @@ async fn of_many_answers_as_many_are_timed_as_are_wanted() {
     let (upstream, mut server) = tokio::io::duplex(4096);
     let times = Times::of_one_in(3);
     let mut upstream = Io::new(upstream);
-    upstream.set_answer_times(Some(Arc::clone(&times) as Arc<dyn AnswerTimes>));
+    upstream.set_peer_stats(Some(Arc::clone(&times) as Arc<dyn PeerStats>));
     tokio::spawn(async move { forward(&mut ours, &mut upstream, &ForwardOptions::default()).await });
 
     for answer_after in 1..=8 {

@@ -34,6 +34,7 @@ const LEGEND: &str = "<details id=\"legend\"><summary id=\"words\">What the word
     <dt class=\"cooling state\">probation</dt><dd>the time is over, and nobody has tried it since</dd>\
     <dt class=\"unused state\">unused</dt><dd>is known, but not picked for the reason given</dd>\
     <dt>Per second, picked</dt><dd>how often it was chosen lately, and since its balancer was made: at the start, or when its settings last changed</dd>\
+    <dt>Failed</dt><dd>how often it could not be reached or served badly, and how many connections in use it broke later</dd>\
     <dt>Latency</dt><dd>time to the first byte of its answers: an average that rises at once and falls slowly</dd></dl></details>\n";
 
 /// Writes the tables.
@@ -167,7 +168,11 @@ fn row(html: &mut Html, endpoint: &EndpointState) {
     number(html, &words::known(endpoint.rate, words::rate));
     number(html, &words::known(endpoint.answer_time_ms, words::latency));
     number(html, &words::count(endpoint.picked));
-    number(html, &words::count(endpoint.failed));
+    html.markup("<td class=\"n\">").text(words::count(endpoint.failed));
+    if endpoint.broken > 0 {
+        html.markup("<small>").text(words::count(endpoint.broken)).markup(" broke later</small>");
+    }
+    html.markup("</td>");
     match &endpoint.tls {
         Some(name) => html.markup("<td>").text(name),
         None => html.markup("<td class=\"soft\">no TLS"),

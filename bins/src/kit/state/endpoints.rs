@@ -47,6 +47,7 @@ pub fn endpoints(
             connecting: replica.connecting(),
             picked: replica.picked(),
             failed: replica.failed(),
+            broken: replica.broken(),
             answer_time_ms: replica.answer_time().map(|time| time.as_secs_f64() * 1e3),
             ..EndpointState::default()
         };

@@ -148,6 +148,8 @@ pub struct EndpointState {
     pub picked: u64,
     /// How often it failed.
     pub failed: u64,
+    /// How often it broke a connection that was in use.
+    pub broken: u64,
     /// How often it was chosen per second, lately.
     pub rate: Option<f64>,
     /// How long it takes to answer, in milliseconds: from asking to the first byte, an average that rises at once and falls

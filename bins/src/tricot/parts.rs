@@ -110,7 +110,7 @@ impl Parts {
             asking,
             unreachable,
             outbound: Arc::new(Outbound::new()),
-            token: settings.consul.token.clone(),
+            token: settings.consul.token.clone()?,
             retrying: Arc::default(),
         })
     }
@@ -286,8 +286,8 @@ fn consul(settings: &Settings) -> Result<Consul, String> {
     if consul.skip_verify {
         tls = tls.with_verify(Verify::Nothing);
     }
-    let token = consul.token.as_ref();
-    let token = token.map(|token| meshlib_consul::Token::new(token.secret().expose().as_str()));
+    let token = consul.token.as_ref().map_err(String::clone)?;
+    let token = token.as_ref().map(|token| meshlib_consul::Token::new(token.secret().expose().as_str()));
     let mut config = Config::new(consul.address.to_string()).with_token(token).with_tls(tls);
     if let Some(datacenter) = &consul.datacenter {
         config = config.with_datacenter(&**datacenter);

@@ -246,6 +246,25 @@ fn an_address_that_is_taken_is_named_and_the_status_is_1() {
     }
 }
 
+#[test]
+fn a_token_s_file_that_is_no_good_is_1_so_that_a_start_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, empty) = (dir.path().join("none"), dir.path().join("empty"));
+    std::fs::write(&empty, "\n").unwrap();
+
+    for variable in ["TRICOT_CONSUL_TOKEN_FILE", "CONSUL_HTTP_TOKEN_FILE"] {
+        for (path, why) in [(&missing, "cannot read"), (&empty, "the token is empty")] {
+            let variables = [(variable, path.to_str().unwrap())];
+            for (args, status) in [(&[][..], 1), (&["--check"], 2)] {
+                let output = run(args, &variables);
+                let text = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(status), "{args:?}: {text}");
+                assert!(text.starts_with(&format!("tricot: {variable}: {why}")), "{args:?}: {text}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_on_their_way_are_answered_after_a_signal() {
     let Some((_consul, site, mut tricot, client)) = serving(&[]).await else { return };

@@ -106,8 +106,8 @@ pub struct ConsulSettings {
     pub skip_verify: bool,
     /// What stands before each key. Default `tricot/`.
     pub kv_prefix: Box<str>,
-    /// The token to show.
-    pub token: Option<Token>,
+    /// The token to show, or why its file gives none: a reason not to start, though the file may be there a moment later.
+    pub token: Result<Option<Token>, String>,
     /// The datacenter whose services are served; `None` for the agent's own.
     pub datacenter: Option<Box<str>>,
     /// The name of this node; `None` if the agent is to be asked.

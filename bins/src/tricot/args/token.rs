@@ -69,33 +69,40 @@ pub enum TokenError {
     NotVisible,
 }
 
-/// The token that is given, or the one of Consul's own tools.
+/// The token that is given, or the one of Consul's own tools, or what is wrong with the file it should be in.
+///
+/// # Errors
+///
+/// What is wrong with the arguments and variables themselves.
 pub(super) fn from_args(
     args: &Args,
     variable: impl Fn(&OsStr) -> Option<OsString>,
-) -> Result<Option<Token>, String> {
-    let from_file = |name: &str, path: &Path| Token::read(path).map_err(|error| wrong(name, &error));
+) -> Result<Result<Option<Token>, String>, String> {
+    let from_file = |name: &str, path: &Path| match Token::read(path) {
+        Ok(token) => Ok(Some(token)),
+        Err(error) => Err(wrong(name, &error)),
+    };
     match (&args.consul_token, &args.consul_token_file) {
         (Some(_), Some(_)) => {
             return Err("TRICOT_CONSUL_TOKEN and TRICOT_CONSUL_TOKEN_FILE are both set; one is wanted".into());
         }
         (Some(given), None) => {
             let token = token(given.expose()).map_err(|error| wrong("TRICOT_CONSUL_TOKEN", &error))?;
-            return Ok(Some(Token::Given(token)));
+            return Ok(Ok(Some(Token::Given(token))));
         }
-        (None, Some(path)) => return from_file("TRICOT_CONSUL_TOKEN_FILE", path).map(Some),
+        (None, Some(path)) => return Ok(from_file("TRICOT_CONSUL_TOKEN_FILE", path)),
         (None, None) => {}
     }
     // The file comes first for Consul's own tools, too.
     let set = |name: &str| variable(OsStr::new(name)).filter(|value| !value.is_empty());
     if let Some(path) = set("CONSUL_HTTP_TOKEN_FILE") {
-        return from_file("CONSUL_HTTP_TOKEN_FILE", Path::new(&path)).map(Some);
+        return Ok(from_file("CONSUL_HTTP_TOKEN_FILE", Path::new(&path)));
     }
     let Some(given) = set("CONSUL_HTTP_TOKEN") else {
-        return Ok(None);
+        return Ok(Ok(None));
     };
     let token = token(&given.to_string_lossy()).map_err(|error| wrong("CONSUL_HTTP_TOKEN", &error))?;
-    Ok(Some(Token::Given(token)))
+    Ok(Ok(Some(Token::Given(token))))
 }
 
 fn wrong(variable: &str, error: &TokenError) -> String {

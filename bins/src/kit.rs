@@ -14,6 +14,7 @@ pub mod log;
 pub mod manager;
 pub mod metrics;
 pub mod probe;
+pub mod reasons;
 pub mod signals;
 pub mod sockets;
 pub mod state;

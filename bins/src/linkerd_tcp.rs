@@ -19,7 +19,6 @@ pub mod config;
 mod metrics;
 mod names;
 mod program;
-mod reasons;
 mod reload;
 mod running;
 mod tls;

@@ -20,12 +20,12 @@ use serde_json::Value;
 use super::config::Generation;
 use super::config::model;
 use super::metrics::Metrics;
-use super::reasons::Reasons;
 use super::tls;
 use super::tls::ServerTls;
 use crate::kit::admin;
 use crate::kit::ending::Ending;
 use crate::kit::loading::Loading;
+use crate::kit::reasons::Reasons;
 use crate::kit::state::Certificate;
 use crate::kit::state::Destination;
 use crate::kit::state::Reload;
@@ -145,9 +145,7 @@ impl Source for Knows {
             if let Some(state) = &state {
                 left_off += endpoints(&mut destination, state, &mut room, |_, row| {
                     row.tls.clone_from(&shown.tls);
-                    if row.state != "ready" {
-                        row.why = shown.reasons.of(&row.addr);
-                    }
+                    shown.reasons.explain(row);
                 });
             }
             destination

@@ -39,11 +39,11 @@ use super::config::model::Client;
 use super::config::model::LoadBalancer;
 use super::config::model::Server;
 use super::metrics::Metrics;
-use super::reasons::Reasons;
 use super::tls::AcceptPolicy;
 use super::tls::ClientTls;
 use super::tls::ConnectPolicy;
 use super::tls::ServerTls;
+use crate::kit::reasons::Reasons;
 
 /// How long a client waits for an endpoint where nothing is configured.
 const WAIT: Duration = Duration::from_secs(10);

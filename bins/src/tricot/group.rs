@@ -36,6 +36,7 @@ use super::backend::Own;
 use super::metrics::Metrics;
 use super::metrics::Requests;
 use super::tags::Backend as Speaks;
+use crate::kit::reasons::Reasons;
 
 /// The instances of one host, path and priority, with all that is known about how they do.
 ///
@@ -46,6 +47,7 @@ pub(super) struct Group {
     /// The rule, for people.
     pub(super) name: Arc<str>,
     balance: Balance<()>,
+    reasons: Reasons,
     updates: watch::Sender<Arc<[Endpoint]>>,
     usable: AtomicUsize,
     backends: Mutex<Backends>,
@@ -83,13 +85,16 @@ impl Group {
             Resolution::new(changes.boxed())
         };
         let own = spreading.own.clone();
+        let reasons = Reasons::default();
         let tier = move |endpoint: &Endpoint| own.tier(endpoint);
-        let layer =
-            BalanceLayer::new(resolver, Arc::<str>::from(name)).attempts(Attempts::most(ATTEMPTS)).accrual(
+        let layer = BalanceLayer::new(resolver, Arc::<str>::from(name))
+            .attempts(Attempts::most(ATTEMPTS))
+            .accrual(
                 Accrual::new(Policy::Consecutive(FAILURES))
                     .with_penalty(Backoff::new(PENALTY.0, PENALTY.1))
                     .with_max_ejected(0.5),
-            );
+            )
+            .observe(reasons.observe(Arc::new(())));
         let layer = match spreading.balancing {
             Balancing::P2c => layer.balancer(Tiered::new(LeastLoaded::new(), tier)),
             Balancing::Ewma => layer.balancer(Tiered::new(PeakEwma::new(), tier)),
@@ -101,6 +106,7 @@ impl Group {
             host: host.into(),
             name: name.into(),
             balance,
+            reasons,
             updates,
             usable: AtomicUsize::new(0),
             backends: Mutex::default(),
@@ -116,6 +122,11 @@ impl Group {
 
     pub(super) fn view(&self) -> View {
         self.balance.view()
+    }
+
+    /// With what instances failed last.
+    pub(super) fn reasons(&self) -> &Reasons {
+        &self.reasons
     }
 
     /// Whether an instance may get requests, as far as Consul knows.

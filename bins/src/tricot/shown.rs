@@ -92,6 +92,7 @@ impl Shown {
             if let Some(state) = group.view().state() {
                 left_off += endpoints(&mut destination, &state, &mut room, |endpoint, row| {
                     let Some(backend) = Backend::of(endpoint) else { return };
+                    group.reasons().explain(row);
                     row.node = Some(backend.instance().node.to_string());
                     row.tls = backend.speaks_tls().then(|| "unverified".to_owned());
                 });

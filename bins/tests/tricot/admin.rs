@@ -235,6 +235,27 @@ async fn instances_that_are_not_used_are_shown_with_the_reason() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_ejected_is_shown_with_its_error() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    let gone = Port::take();
+    consul.service("n1", "web", "web-2", gone.addr().port(), &[TAG]).await;
+
+    let row = async || {
+        let state: Value = serde_json::from_str(&page(tricot.metrics, "/state.json").await.text()).unwrap();
+        let rows = state["destinations"][0]["endpoints"].as_array().unwrap();
+        rows.iter().find(|row| row["addr"] == gone.addr().to_string()).cloned()
+    };
+    until("the instance is ejected", async || {
+        assert_eq!(client.status(HOST, "/").await, Some(200));
+        row().await.is_some_and(|row| row["state"] == "ejected")
+    })
+    .await;
+
+    let row = row().await.unwrap();
+    assert!(row["why"].as_str().is_some_and(|why| why.contains("onnection refused")), "{row}");
+}
+
+#[tokio::test]
 async fn what_is_probably_a_mistake_is_said_once() {
     let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
     for id in ["typo-1", "typo-2"] {

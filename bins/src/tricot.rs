@@ -9,6 +9,7 @@
 //! | `route`, `send` | from a request to a rule, to an instance |
 //! | `hops` | finds requests that go round in circles |
 //! | `access`, `page` | what goes around each request: log, numbers, pages of our own |
+//! | `seldom` | keeps warnings about single requests few |
 //! | `plain` | the HTTP port |
 //! | `policy`, `on_demand` | which certificate a client sees, and when one is ordered for it |
 //! | `mirror` | copies of certificates on disk |
@@ -38,6 +39,7 @@ mod policy;
 mod program;
 mod route;
 mod run;
+mod seldom;
 mod send;
 mod shown;
 mod sockets;

@@ -38,13 +38,13 @@ use tower::Service;
 use tracing::Level;
 
 use super::args::AccessLog;
-use super::metrics::Cut;
 use super::metrics::Metrics;
 use super::metrics::Requests;
 use super::page::Refused;
 use super::page::RequestId;
 use super::route::Current;
 use super::send::Served;
+use crate::kit::log;
 
 /// The outermost service.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ struct Shared {
     log: AccessLog,
     /// Requests that no instance has answered and no rule is for.
     unserved: Requests,
-    cut: Cut,
+    metrics: Metrics,
     /// For what was given up before a rule was found by the way.
     current: Arc<Current>,
 }
@@ -70,7 +70,7 @@ impl<S> Access<S> {
             shared: Arc::new(Shared {
                 log,
                 unserved: metrics.unserved("", ""),
-                cut: metrics.cut.clone(),
+                metrics: metrics.clone(),
                 current,
             }),
         }
@@ -123,6 +123,8 @@ struct Record {
     bytes: u64,
     /// Whether the answer ended as it should.
     complete: bool,
+    /// Whether it was the instance that broke it off.
+    broken: bool,
 }
 
 struct Line {
@@ -161,6 +163,7 @@ impl Record {
             unserved: None,
             bytes: 0,
             complete: false,
+            broken: false,
         }
     }
 }
@@ -168,9 +171,13 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let took = self.began.elapsed();
-        if !self.complete {
-            self.shared.cut.incomplete();
-        }
+        let is_cut = !self.complete && self.shared.metrics.cut.incomplete();
+        let cut_by = match (self.complete, self.broken, is_cut) {
+            (true, ..) => None,
+            (_, true, _) => Some("instance"),
+            (_, _, true) => Some("shutdown"),
+            _ => Some("client"),
+        };
         if self.status == UNANSWERED && self.served.is_none() {
             self.given_up();
         }
@@ -185,7 +192,7 @@ impl Drop for Record {
             }
         }
         if self.line.is_some() {
-            self.write(took);
+            self.write(took, cut_by);
         }
     }
 }
@@ -215,20 +222,33 @@ impl Record {
         }
     }
 
+    /// The body of the answer came to no end.
+    fn broke_off(&mut self, error: &BoxError) {
+        tracing::debug!(target: "tricot", id = %self.id, %error, "the answer broke off");
+        // Pages of our own are whole.
+        let Some(served) = &self.served else { return };
+        let error = log::chain(&**error);
+        served.backend.broke_off(&self.shared.metrics, &error);
+        self.broken = true;
+        if let Some(line) = &mut self.line {
+            line.reason = Some(error);
+        }
+    }
+
     /// As of [`super::host::of`].
     fn host(&self) -> Option<&str> {
         let authority = self.uri.authority().map(Authority::as_str);
         authority.or_else(|| self.host.as_ref().and_then(|host| host.to_str().ok()))
     }
 
-    /// Writes the line about the request where lines go.
-    fn write(&self, took: Duration) {
+    /// Writes the line about the request where lines go. `cut_by` is who ended the answer before its end.
+    fn write(&self, took: Duration, cut_by: Option<&str>) {
         let Some(line) = &self.line else { return };
         let instance = self.served.as_ref().map(|served| served.backend.instance());
         let unserved = || self.unserved.as_ref().map(|unserved| &**unserved.0.service());
         let service = instance.map(|it| &*it.service).or_else(unserved);
-        // Which instance it was is for those who look for faults.
-        let instance = instance.filter(|_| tracing::enabled!(target: "tricot", Level::DEBUG));
+        // Which instance it was is for those who look for faults, unless the fault is the instance's.
+        let instance = instance.filter(|_| self.broken || tracing::enabled!(target: "tricot", Level::DEBUG));
         let reason = line.reason.as_deref();
         let client = line.client.map_or_else(|| "-".to_owned(), |ip| ip.to_canonical().to_string());
         let host = self.host().unwrap_or("-");
@@ -250,6 +270,7 @@ impl Record {
                     bytes,
                     duration_ms,
                     complete,
+                    cut_by,
                     service,
                     reason,
                     node = instance.map(|it| &*it.node),
@@ -266,6 +287,9 @@ impl Record {
                     "bytes": bytes, "duration_ms": duration_ms, "complete": complete, "service": service,
                 });
                 if let Some(json) = json.as_object_mut() {
+                    if let Some(cut_by) = cut_by {
+                        json.insert("cut_by".into(), cut_by.into());
+                    }
                     if let Some(reason) = reason {
                         json.insert("reason".into(), reason.into());
                     }
@@ -278,7 +302,7 @@ impl Record {
             }
             AccessLog::Text => {
                 let time = rfc3339(SystemTime::now());
-                let cut = if complete { "" } else { " cut" };
+                let cut = cut_by.map(|by| format!(" cut={by}")).unwrap_or_default();
                 let service = service.unwrap_or("-");
                 let to = instance.map(|it| format!(" {} {}", it.node, it.id)).unwrap_or_default();
                 let why = reason.map(|reason| format!(" {reason:?}")).unwrap_or_default();
@@ -381,9 +405,7 @@ impl http_body::Body for Watched {
                 this.record.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.record.complete = this.body.is_end_stream();
             }
-            Some(Err(error)) => {
-                tracing::debug!(target: "tricot", id = %this.record.id, %error, "the answer broke off");
-            }
+            Some(Err(error)) => this.record.broke_off(error),
         }
         Poll::Ready(frame)
     }

@@ -13,6 +13,7 @@ use meshlib_consul::Status;
 use super::metrics::Metrics;
 use super::metrics::Requests;
 use super::metrics::ServiceMetrics;
+use super::seldom::Seldom;
 use super::tags::Backend as Speaks;
 use super::tags::Registration;
 use super::tags::Spread;
@@ -65,12 +66,14 @@ pub(super) struct Backend {
     known: Arc<Known>,
     speaks: Speaks,
     requests: Requests,
+    /// Answers that the instance has broken off.
+    broken: Seldom,
 }
 
 impl Backend {
     pub(super) fn new(known: Arc<Known>, speaks: Speaks, host: &str, metrics: &Metrics) -> Self {
         let requests = Requests::new(&metrics.registry, host, &known.instance.service);
-        Self { known, speaks, requests }
+        Self { known, speaks, requests, broken: Seldom::default() }
     }
 
     pub(super) fn is_of(&self, known: &Arc<Known>, speaks: Speaks) -> bool {
@@ -87,6 +90,24 @@ impl Backend {
 
     pub(super) fn requests(&self) -> &Requests {
         &self.requests
+    }
+
+    /// Counts an answer that the instance has broken off, and says so now and then.
+    pub(super) fn broke_off(&self, metrics: &Metrics, error: &str) {
+        let instance = self.instance();
+        metrics.backend_error(&instance.service, &instance.node, "body");
+        if let Some(times) = self.broken.happened() {
+            tracing::warn!(
+                target: "tricot",
+                service = %instance.service,
+                node = %instance.node,
+                instance = %instance.id,
+                addr = %format_args!("{}:{}", instance.address, instance.port),
+                times,
+                error,
+                "an instance broke off in the middle of an answer"
+            );
+        }
     }
 
     pub(super) fn speaks_tls(&self) -> bool {

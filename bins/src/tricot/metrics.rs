@@ -125,11 +125,13 @@ impl Cut {
         let _ = self.0.from.set(Instant::now() + grace);
     }
 
-    /// A request has ended before its answer has.
-    pub(super) fn incomplete(&self) {
-        if self.0.from.get().is_some_and(|from| *from <= Instant::now()) {
+    /// A request has ended before its answer has. Whether it was cut.
+    pub(super) fn incomplete(&self) -> bool {
+        let is_cut = self.0.from.get().is_some_and(|from| *from <= Instant::now());
+        if is_cut {
             self.0.requests.fetch_add(1, Ordering::Relaxed);
         }
+        is_cut
     }
 
     /// How many requests ended so when the grace was over.

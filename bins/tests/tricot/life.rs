@@ -411,6 +411,7 @@ async fn a_request_that_outlives_the_grace_is_cut() {
     let line = log.lines().find(|line| line.contains(r#""complete":false"#)).unwrap();
     assert!(log.lines().last().unwrap().contains(r#""message":"stopped","cut":1"#), "{log}");
     assert!(line.contains(r#""status":499"#) && line.contains(r#""service":"web""#), "{line}");
+    assert!(line.contains(r#""cut_by":"shutdown""#), "{line}");
 }
 
 #[tokio::test]

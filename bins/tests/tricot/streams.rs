@@ -8,6 +8,7 @@ use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
 use meshlib::test_util::or_skip;
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::ask::Client;
+use crate::certificates::metric;
 use crate::process::SOON;
 use crate::process::Tricot;
 use crate::process::until;
@@ -130,6 +132,85 @@ async fn a_body_that_breaks_off_is_not_ended_as_if_it_were_whole() {
 
     assert!(answer.is_err(), "{answer:?}");
     assert_eq!(broken.asked(), 1, "nothing is asked twice once an answer has begun");
+}
+
+#[tokio::test]
+async fn an_instance_that_resets_in_the_middle_of_a_body_is_named_and_counted() {
+    for (how, head) in [
+        ("stdout", "Content-Length: 10\r\n\r\nhello"),
+        ("json", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        ("text", "Transfer-Encoding: chunked\r\n\r\na\r\nhello"),
+    ] {
+        let (reset, told) = tokio::sync::watch::channel(false);
+        let broken = Scripted::start(move |mut stream| {
+            let mut told = told.clone();
+            async move {
+                stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}").as_bytes()).await?;
+                let _ = told.wait_for(|reset| *reset).await;
+                stream.set_zero_linger()
+            }
+        })
+        .await;
+        let variables = [("TRICOT_ACCESS_LOG", how)];
+        let Some((_consul, tricot, client)) = serving(&[broken.port], &variables).await else { return };
+        for path in ["/one", "/two"] {
+            reset.send_replace(false);
+            let mut conn = client.connect(HOST).await.unwrap();
+            conn.write(&format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.unwrap();
+            let mut text = String::new();
+            while !text.contains("hello") {
+                text.push_str(&String::from_utf8_lossy(&conn.exactly(1).await.unwrap()));
+            }
+
+            reset.send_replace(true);
+
+            assert!(conn.exactly(100).await.is_err());
+            tricot.logs(path).await;
+        }
+        let log = tricot.log().all();
+        let line = log.iter().find(|line| line.contains("/one")).unwrap();
+        let id = format!("web-{}", broken.port);
+        if how == "text" {
+            assert!(line.contains(&format!(" web cut=instance n1 {id} \"")), "{line}");
+        } else {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&line["complete"], &line["cut_by"]), (&false.into(), &"instance".into()), "{line}");
+            assert_eq!((&line["node"], &line["instance"]), (&"n1".into(), &id.as_str().into()), "{line}");
+            assert!(line["reason"].is_string(), "{line}");
+        }
+        let labels = r#"kind="body", node="n1", service="web""#;
+        assert_eq!(metric(&tricot, "tricot_backend_errors_total", labels).await, 2.0);
+        let warned: Vec<_> = log.iter().filter(|line| line.contains("an instance broke off")).collect();
+        assert!(warned.len() == 1 && warned[0].contains(r#""level":"WARN""#), "{warned:?}");
+        assert!(warned[0].contains(&id), "{warned:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_body_is_no_fault_of_the_instance() {
+    let slow = Scripted::start(|mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await?;
+        // Until the proxy gives it up.
+        stream.read_u8().await.map(drop)
+    })
+    .await;
+    let Some((_consul, tricot, client)) = serving(&[slow.port], &[]).await else { return };
+    let mut conn = client.connect(HOST).await.unwrap();
+    conn.write(&format!("GET /left HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.unwrap();
+    let mut text = String::new();
+    while !text.contains("hello") {
+        text.push_str(&String::from_utf8_lossy(&conn.exactly(1).await.unwrap()));
+    }
+
+    drop(conn);
+
+    tricot.logs("/left").await;
+    let line = tricot.log().all().into_iter().find(|line| line.contains("/left")).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["complete"], &line["cut_by"]), (&false.into(), &"client".into()), "{line}");
+    assert_eq!((line.get("reason"), line.get("instance")), (None, None), "{line}");
+    assert_eq!(metric(&tricot, "tricot_backend_errors_total", "").await, 0.0);
+    assert_eq!(tricot.log().count("an instance broke off"), 0);
 }
 
 #[tokio::test]

@@ -56,6 +56,11 @@ pub trait Source: Send + Sync + 'static {
     /// Why no traffic should be sent here, a line for each reason.
     fn unready(&self) -> Vec<String>;
 
+    /// What else is wrong, a line for each thing. Default: nothing.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The configuration that is in force, without secrets.
     fn config(&self) -> serde_json::Value;
 
@@ -136,6 +141,7 @@ impl Watching {
             started_ms: unix_ms(inner.started.0),
             uptime_ms: millis(inner.started.1.elapsed()),
             unready: inner.source.unready(),
+            problems: inner.source.problems(),
             reload: inner.source.reload(),
             traffic: seen.history.traffic(now, totals),
             destinations,

@@ -78,6 +78,7 @@ pub(super) fn recent(traffic: &Traffic) -> [String; 6] {
 /// What is wrong with a program, line by line.
 pub(super) fn problems(state: &State) -> Vec<String> {
     let unready = state.unready.iter().map(|reason| format!("not ready: {reason}"));
+    let others = state.problems.iter().map(|problem| format!("problem: {problem}"));
     let waiters = state.destinations.iter().fold(0_usize, |sum, it| sum.saturating_add(it.waiters));
     let most = state.destinations.iter().max_by_key(|it| it.waiters).filter(|it| it.waiters > 0);
     let waiting = most.map(|Destination { router, dst, .. }| {
@@ -87,7 +88,7 @@ pub(super) fn problems(state: &State) -> Vec<String> {
     // The rest of it is what stands there, with a mark at the place.
     let reload =
         reload.map(|(n, line)| if n == 0 { format!("not loaded: {line}") } else { format!("  {line}") });
-    unready.chain(reload).chain(waiting).collect()
+    unready.chain(reload).chain(others).chain(waiting).collect()
 }
 
 fn certificates(state: &State) -> Vec<String> {

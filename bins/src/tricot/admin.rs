@@ -86,6 +86,10 @@ impl Source for Knows {
         reason.map(String::from).into_iter().collect()
     }
 
+    fn problems(&self) -> Vec<String> {
+        self.shown.problems()
+    }
+
     fn config(&self) -> Value {
         self.given.clone()
     }

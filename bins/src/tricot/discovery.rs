@@ -179,7 +179,8 @@ impl Discovery {
 
     fn build(&mut self) {
         let Some(services) = &self.latest else { return };
-        let first = self.current.get().is_none();
+        let before = self.current.get();
+        let first = before.is_none();
         let hosts = &mut self.hosts;
         let instances = services.all.values().flat_map(|instances| instances.iter());
         let (routes, changes) =
@@ -189,6 +190,18 @@ impl Discovery {
             && let Err(error) = self.manager.want(names)
         {
             tracing::warn!(target: "tricot", %error, "no certificate for a name of a tag");
+        }
+        match (before.map_or(0, |before| before.table.len()), routes.table.len()) {
+            (0, 0) => {}
+            (rules, 0) => {
+                let gone = format!(
+                    "all {rules} rules are gone: no service in Consul has a tag for this program any more, \
+                     and every request gets 404"
+                );
+                tracing::error!(target: "tricot", "{gone}");
+                self.shown.set_gone(Some(gone));
+            }
+            _ => self.shown.set_gone(None),
         }
         self.current.set(Arc::new(routes));
         for client in &self.clients {

@@ -35,6 +35,8 @@ struct State {
     unused_of: Vec<(Arc<str>, usize)>,
     made: Option<Instant>,
     degraded: Option<String>,
+    /// What to say about rules that have all gone.
+    gone: Option<String>,
 }
 
 impl Shown {
@@ -50,6 +52,18 @@ impl Shown {
 
     pub(super) fn set_degraded(&self, degraded: Option<String>) {
         self.lock().degraded = degraded;
+    }
+
+    /// Sets what is wrong with the rules, if all of them have gone.
+    pub(super) fn set_gone(&self, gone: Option<String>) {
+        self.lock().gone = gone;
+    }
+
+    /// What is wrong although requests are welcome, a line for each thing.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let state = self.lock();
+        let degraded = state.degraded.as_ref().map(|reason| format!("Consul cannot be relied on: {reason}"));
+        degraded.into_iter().chain(state.gone.clone()).collect()
     }
 
     fn groups(&self) -> Vec<Arc<Group>> {

@@ -81,13 +81,14 @@ fn a_program_without_destinations_says_so() {
     state["destinations"] = Value::Array(Vec::new());
     (state["left_off"], state["unready"], state["reload"]["error"]) =
         (0.into(), Value::Array(Vec::new()), Value::Null);
+    state["problems"] = Value::Array(vec!["all 2 rules are gone".into()]);
     let program = Program::start(Router::new().get("/state.json", move |_| json(state.to_string())));
 
     let stat = program.run(&["stat"]);
 
     let lines: Vec<_> = stat.stdout.lines().collect();
     assert!(lines[0].contains("  ready  "), "{lines:?}");
-    assert_eq!(lines[1..], ["", "no destinations"]);
+    assert_eq!(lines[1..], ["problem: all 2 rules are gone", "", "no destinations"]);
 }
 
 #[test]

@@ -196,6 +196,31 @@ async fn a_token_that_loses_its_rights_takes_no_rule_away() {
 }
 
 #[tokio::test]
+async fn a_catalog_without_any_of_the_rules_is_an_error_that_is_shown() {
+    let Some(consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let site = Site::start("one").await;
+    consul.service("n1", "web", "web-1", site.port(), &[TAG, "tricot other.example.com"]).await;
+    let tricot = Tricot::start(&consul).await;
+    let problems = async || {
+        let state: Value = serde_json::from_str(&page(tricot.metrics, "/state.json").await.text()).unwrap();
+        state["problems"].as_array().unwrap().clone()
+    };
+    assert!(problems().await.is_empty());
+
+    consul.deregister(r#"{"Node": "n1", "ServiceID": "web-1"}"#).await;
+
+    tricot.logs("all 2 rules are gone").await;
+    let line = tricot.log().all().into_iter().find(|line| line.contains("rules are gone")).unwrap();
+    assert!(line.contains(r#""level":"ERROR""#), "{line}");
+    let shown = problems().await;
+    assert!(shown.len() == 1 && shown[0].as_str().unwrap().contains("all 2 rules are gone"), "{shown:?}");
+    assert_eq!(page(tricot.metrics, "/ready").await.status, 200);
+
+    consul.service("n1", "web", "web-1", site.port(), &[TAG]).await;
+    until("no problem", async || problems().await.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_known_is_said_once() {
     let Some(consul) = or_skip(Consul::start(ConsulOptions::default().with_acl(TOKEN)).await) else { return };
     let mut command = command(consul.addr());

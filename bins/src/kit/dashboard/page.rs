@@ -70,6 +70,13 @@ fn facts(html: &mut Html, state: &State) {
         }
         html.markup("</ul></div>\n");
     }
+    if !state.problems.is_empty() {
+        html.markup("<div class=\"badge bad\"><p>Problems</p><ul>");
+        for problem in &state.problems {
+            html.markup("<li>").text(problem).markup("</li>");
+        }
+        html.markup("</ul></div>\n");
+    }
     html.markup("<dl><div><dt>Up for</dt><dd>").text(words::span(state.uptime_ms));
     html.markup(" <small>since ");
     words::moment(html, state.started_ms);

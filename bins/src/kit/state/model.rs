@@ -28,6 +28,9 @@ pub struct State {
     /// Why no traffic should be sent here; empty if it should.
     #[serde(default)]
     pub unready: Vec<String>,
+    /// What else is wrong, a line for each; traffic is welcome nevertheless.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// How the configuration was loaded.
     #[serde(default)]
     pub reload: Reload,

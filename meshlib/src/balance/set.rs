@@ -129,6 +129,9 @@ pub struct Replica {
     stats: Arc<Stats>,
 }
 
+/// How often an endpoint that breaks one connection after the other is logged, in ms.
+const PAUSE_MS: u64 = 10_000;
+
 /// What is known about an endpoint. Outlives the endpoint's absence as long as connections to it live.
 pub(super) struct Stats {
     addr: SocketAddr,
@@ -138,6 +141,8 @@ pub(super) struct Stats {
     picked: AtomicU64,
     failed: AtomicU64,
     broken: AtomicU64,
+    /// When that was logged last; zero for never.
+    told_broken: AtomicU64,
     pub(super) ewma: Ewma,
     /// Of how many answers of a connection one is measured.
     one_in: u32,
@@ -154,6 +159,7 @@ impl Stats {
             picked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             broken: AtomicU64::new(0),
+            told_broken: AtomicU64::new(0),
             ewma: Ewma::default(),
             one_in,
             health: Health::default(),
@@ -172,8 +178,15 @@ impl PeerStats for Stats {
     }
 
     fn broke(&self, error: &io::Error) {
-        self.broken.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(endpoint = %self.addr, %error, "endpoint broke a connection");
+        let broken = self.broken.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let (now, told) = (self.now(), self.told_broken.load(Ordering::Relaxed));
+        let is_time = told == 0 || now.saturating_sub(told) >= PAUSE_MS;
+        // Of several at a time one tells.
+        if is_time
+            && self.told_broken.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            tracing::info!(endpoint = %self.addr, broken, %error, "endpoint broke a connection");
+        }
     }
 
     fn one_in(&self) -> u32 {

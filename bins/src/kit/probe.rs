@@ -58,15 +58,14 @@ pub fn ready(admin: SocketAddr) -> Result<(), Failure> {
 }
 
 /// Where a listener is reached from its own machine. One of every address may be without IPv6.
-fn reachable(addr: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+fn reachable(addr: SocketAddr) -> Vec<SocketAddr> {
     let (v4, v6) = (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     let ips: &[IpAddr] = match addr.ip() {
         ip if !ip.is_unspecified() => &[ip],
         IpAddr::V4(_) => &[v4],
         IpAddr::V6(_) => &[v6, v4],
     };
-    let addrs: Vec<_> = ips.iter().map(|ip| SocketAddr::new(*ip, addr.port())).collect();
-    addrs.into_iter()
+    ips.iter().map(|ip| SocketAddr::new(*ip, addr.port())).collect()
 }
 
 fn ask(addr: SocketAddr, until: Instant) -> io::Result<String> {
@@ -81,9 +80,14 @@ fn ask(addr: SocketAddr, until: Instant) -> io::Result<String> {
     let (mut answer, mut part) = (Vec::new(), [0; 1024]);
     loop {
         io.get_ref().set_read_timeout(Some(left()?))?;
-        match io.read(&mut part)? {
-            0 => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-            n => answer.extend_from_slice(&part[..n]),
+        match io.read(&mut part) {
+            Ok(0) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
+            Ok(n) => answer.extend_from_slice(&part[..n]),
+            // So the kernel says that the time is over.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -129,15 +133,16 @@ mod tests {
     fn who_does_not_answer_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let since = Instant::now();
-        assert!(ready(listener.local_addr().unwrap()).unwrap_err().to_string().contains("does not answer"));
+        let said = ready(listener.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(said.ends_with("does not answer: timed out"), "{said}");
         assert!(since.elapsed() >= PATIENCE && since.elapsed() < 5 * PATIENCE);
     }
 
     #[test]
     fn every_address_is_asked_at_the_loopback_address() {
         let at = |addr: &str| {
-            let found = reachable(addr.parse().unwrap()).map(|addr| addr.to_string());
-            found.collect::<Vec<_>>().join(" ")
+            let found = reachable(addr.parse().unwrap());
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(at("0.0.0.0:1"), "127.0.0.1:1");
         assert_eq!(at("[::]:1"), "[::1]:1 127.0.0.1:1");

@@ -173,6 +173,16 @@ impl Progress {
         }
     }
 
+    /// Whether the client has sent something.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.upstream.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the server has.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.downstream.load(Ordering::Relaxed) > 0
+    }
+
     fn set(&self, upstream: &Direction, downstream: &Direction) {
         self.upstream.store(upstream.moved(), Ordering::Relaxed);
         self.downstream.store(downstream.moved(), Ordering::Relaxed);

@@ -119,6 +119,14 @@ pub enum Event<'a> {
         /// The facts about the client's side.
         session: &'a Session,
     },
+    /// The server has sent its first byte.
+    FirstByte {
+        /// How long that took from the client's first byte on, or from [`Opened`](Self::Opened) where the server began.
+        took: Duration,
+    },
+    /// The client has sent something, and the server nothing until the connection ended, or for 10 s if somebody
+    /// [wants progress](Observer::wants_progress). Told once; [`FirstByte`](Self::FirstByte) may come after it.
+    Unanswered,
     /// A client got no server.
     NotOpened {
         /// Why.

@@ -24,6 +24,8 @@ use crate::forward::Progress;
 use crate::forward::Transferred;
 use crate::forward::forward_counted;
 use crate::io::Io;
+use crate::io::PeerStats;
+use crate::io::Transport;
 use crate::observe::Event;
 use crate::observe::Observer;
 use crate::session::Conn;
@@ -196,7 +198,7 @@ impl Settings {
     }
 
     async fn relay(&self, client: &mut Io, server: &mut Io) -> Result<Transferred, Error> {
-        let mut stream = Stream::begin(&*self.observer);
+        let mut stream = Stream::begin(&*self.observer, server.peer_stats());
         let progress = Arc::clone(&stream.progress);
         let mut forward = pin!(forward_counted(client, server, &self.forward, &progress));
         let mut report =
@@ -207,7 +209,9 @@ impl Settings {
                     stream.report();
                 }
             }
-            forward.as_mut().poll(cx)
+            let polled = forward.as_mut().poll(cx);
+            stream.look();
+            polled
         })
         .await;
         stream.end(result.as_ref());
@@ -220,20 +224,63 @@ struct Stream<'a> {
     observer: &'a dyn Observer,
     progress: Arc<Progress>,
     began: Instant,
+    peer: Option<Arc<dyn PeerStats>>,
+    first: First,
+    is_unanswered: bool,
     reported: Transferred,
     ended: bool,
 }
 
+/// Whether both sides have spoken.
+#[derive(Clone, Copy)]
+enum First {
+    Silence,
+    /// The client has, then.
+    Asked(Instant),
+    /// The server has.
+    Answered,
+}
+
 impl<'a> Stream<'a> {
-    fn begin(observer: &'a dyn Observer) -> Self {
+    fn begin(observer: &'a dyn Observer, peer: Option<Arc<dyn PeerStats>>) -> Self {
         let progress = Arc::new(Progress::new());
-        Self { observer, progress, began: Instant::now(), reported: Transferred::default(), ended: false }
+        let (began, reported) = (Instant::now(), Transferred::default());
+        let first = First::Silence;
+        Self { observer, progress, began, peer, first, is_unanswered: false, reported, ended: false }
+    }
+
+    /// Notices the first bytes of both sides.
+    fn look(&mut self) {
+        if let First::Answered = self.first {
+            return;
+        }
+        if self.progress.has_answered() {
+            let since = if let First::Asked(at) = self.first { at } else { self.began };
+            self.first = First::Answered;
+            self.observer.on(&Event::FirstByte { took: since.elapsed() });
+        } else if let First::Silence = self.first
+            && self.progress.has_asked()
+        {
+            self.first = First::Asked(Instant::now());
+        }
     }
 
     fn report(&mut self) {
         let now = self.progress.transferred();
         self.observer.on(&Event::Progress { transferred: now.since(&self.reported) });
         self.reported = now;
+        self.unanswered_since(REPORT);
+    }
+
+    /// Says once that the server owes an answer for so long.
+    fn unanswered_since(&mut self, long: Duration) {
+        let First::Asked(at) = self.first else { return };
+        if at.elapsed() >= long && !std::mem::replace(&mut self.is_unanswered, true) {
+            self.observer.on(&Event::Unanswered);
+            if let Some(peer) = &self.peer {
+                peer.unanswered();
+            }
+        }
     }
 
     fn end(mut self, result: Result<&Transferred, &Error>) {
@@ -242,7 +289,8 @@ impl<'a> Stream<'a> {
         self.closed(transferred, result.err(), false);
     }
 
-    fn closed(&self, transferred: Transferred, error: Option<&Error>, forced: bool) {
+    fn closed(&mut self, transferred: Transferred, error: Option<&Error>, forced: bool) {
+        self.unanswered_since(Duration::ZERO);
         self.observer.on(&Event::Closed {
             transferred,
             unreported: transferred.since(&self.reported),

@@ -31,6 +31,7 @@ use meshlib::test_util::echo;
 use meshlib::test_util::echo_to_end;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::time;
 use tokio::time::Instant;
@@ -203,6 +204,68 @@ fn nowhere() -> impl Service<Session, Response = Io, Error = Error, Future: Send
     tower::service_fn(|_: Session| std::future::pending::<Result<Io, Error>>())
 }
 
+/// Connects to one server, once.
+fn once(
+    server: DuplexStream,
+) -> impl Service<Session, Response = Io, Error = Error, Future: Send> + Clone + Send + 'static {
+    let server = Arc::new(Mutex::new(Some(Io::new(server))));
+    tower::service_fn(move |_: Session| {
+        let io = server.lock().unwrap().take().expect("connected once");
+        async { Ok::<_, Error>(io) }
+    })
+}
+
+/// Keeps when servers spoke first, and that they did not.
+#[derive(Debug, Default)]
+struct Spoken(Mutex<Vec<Option<u64>>>);
+
+impl Observer for Spoken {
+    fn on(&self, event: &Event<'_>) {
+        match event {
+            Event::FirstByte { took } => self.0.lock().unwrap().push(Some(took.as_secs())),
+            Event::Unanswered => self.0.lock().unwrap().push(None),
+            _ => {}
+        }
+    }
+
+    fn wants_progress(&self) -> bool {
+        true
+    }
+}
+
+/// What is told of a conversation in which client and server speak after so many seconds, and which the client ends then.
+async fn told(client_speaks: Option<u64>, server_speaks: Option<u64>, ends: u64) -> Vec<Option<u64>> {
+    let ((ours, client), (upstream, server)) = (tokio::io::duplex(16), tokio::io::duplex(16));
+    let spoken = Arc::<Spoken>::default();
+    let mut proxy = TcpProxy::new(once(upstream)).observe(spoken.clone());
+    let conn = Conn::new(Io::new(ours), Session::default(), Drain::new().draining());
+    let side = async |mut io: DuplexStream, speaks: Option<u64>| {
+        if let Some(after) = speaks {
+            time::sleep(Duration::from_secs(after)).await;
+            io.write_all(b"hi").await.unwrap();
+        }
+        time::sleep(Duration::from_secs(ends - speaks.unwrap_or(0))).await;
+    };
+
+    let (result, (), ()) =
+        tokio::join!(proxy.call(conn), side(client, client_speaks), side(server, server_speaks));
+
+    result.unwrap();
+    let told = spoken.0.lock().unwrap().clone();
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_when_a_server_speaks_first_and_that_it_does_not() {
+    assert_eq!(told(Some(2), Some(5), 60).await, [Some(3)], "from the client's first byte");
+    assert_eq!(told(None, Some(5), 60).await, [Some(5)], "a server that begins");
+    assert_eq!(told(Some(40), Some(5), 60).await, [Some(5)], "and is answered late");
+    assert_eq!(told(Some(2), Some(30), 60).await, [None, Some(28)], "a late answer");
+    assert_eq!(told(Some(2), None, 4).await, [None], "the end before it");
+    assert_eq!(told(Some(2), None, 60).await, [None], "once");
+    assert_eq!(told(None, None, 60).await, [], "nothing was asked");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_limit_counts_from_when_the_client_was_accepted() {
     let limit = Duration::from_secs(10);
@@ -223,11 +286,7 @@ async fn the_limit_counts_from_when_the_client_was_accepted() {
 async fn a_limit_of_forwarding_ends_both_sides() {
     let (ours, mut client) = tokio::io::duplex(16);
     let (upstream, mut server) = tokio::io::duplex(16);
-    let upstream = Arc::new(Mutex::new(Some(Io::new(upstream))));
-    let connect = tower::service_fn(move |_: Session| {
-        let io = upstream.lock().unwrap().take().expect("connected once");
-        async { Ok::<_, Error>(io) }
-    });
+    let connect = once(upstream);
     let options = ForwardOptions::default().with_idle_timeout(Some(Duration::from_secs(5)));
     let mut proxy = TcpProxy::new(connect).forward(options);
 

@@ -69,7 +69,7 @@ impl Metrics {
                 Arc::new(routers::Server::new(registry, label, addr, &server.dst, tls, streams))
             }
         };
-        Arc::new(both_languages::Server::new(registry, label, tls, original))
+        Arc::new(both_languages::Server::new(registry, label, &server.dst, tls, original))
     }
 
     /// What has been served since the start.

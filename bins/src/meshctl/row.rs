@@ -27,12 +27,13 @@ pub(super) const COLUMNS: [(&str, Align); 9] = [
 ];
 
 /// The columns that are shown beside them where there is room. The last one has spaces in it.
-pub(super) const WIDE: [(&str, Align); 6] = [
+pub(super) const WIDE: [(&str, Align); 7] = [
     ("NODE", Align::Left),
     ("TLS", Align::Left),
     ("PICKED", Align::Right),
     ("CONNECTING", Align::Right),
     ("BROKEN", Align::Right),
+    ("UNANSWERED", Align::Right),
     ("WHY", Align::Left),
 ];
 
@@ -69,7 +70,7 @@ impl<'a> Row<'a> {
     }
 
     /// What is in [`WIDE`].
-    pub(super) fn wide_cells(self) -> [String; 6] {
+    pub(super) fn wide_cells(self) -> [String; 7] {
         let Some(endpoint) = self.endpoint else {
             return Default::default();
         };
@@ -80,6 +81,7 @@ impl<'a> Row<'a> {
             endpoint.picked.to_string(),
             endpoint.connecting.to_string(),
             endpoint.broken.to_string(),
+            endpoint.unanswered.to_string(),
             text(&endpoint.why),
         ]
     }

@@ -10,12 +10,14 @@ use meshlib::test_util::Echo;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::time;
 
 use crate::process::Program;
 use crate::talk::ask;
 use crate::talk::exchange;
 use crate::talk::fixed;
+use crate::talk::metric_is;
 use crate::talk::until;
 
 /// An endpoint that echoes, each time after a third of a second; and how many clients it had.
@@ -106,4 +108,47 @@ async fn an_endpoint_that_breaks_connections_is_seen() {
     program.stderr().wait_for("a line about it", |line| {
         line.contains("endpoint broke a connection") && line.contains(&breaks.to_string())
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_accepts_and_never_answers_is_seen() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let fast = Echo::start().await;
+    let endpoints = [silent.local_addr().unwrap(), fast.addr()];
+    // Held open until the end of the test.
+    let held = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((io, _)) = silent.accept().await {
+            held.push(io);
+        }
+    });
+    let program = Program::start(&fixed(&endpoints, "", ""));
+
+    let mut unanswered = Vec::new();
+    while unanswered.len() < 3 || fast.accepted() < 3 {
+        let mut io = TcpStream::connect(program.addr()).await.unwrap();
+        io.write_all(b"anybody?").await.unwrap();
+        if time::timeout(Duration::from_millis(200), io.read_exact(&mut [0; 8])).await.is_err() {
+            unanswered.push(io);
+        }
+    }
+    let (many, answers) = (unanswered.len(), fast.accepted() as f64);
+    // One goes, the others are patient.
+    unanswered.pop().unwrap().set_zero_linger().unwrap();
+    let name = "linkerd_tcp_connections_unanswered_total";
+    metric_is(program.admin(), name, "router=\"default\"", 1.0).await;
+    // Who says nothing is owed nothing.
+    drop(TcpStream::connect(program.addr()).await.unwrap());
+
+    let endpoint = || async {
+        let state = ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let all = state["destinations"][0]["endpoints"].as_array().unwrap().clone();
+        all.into_iter().find(|it| it["addr"] == endpoints[0].to_string()).unwrap()
+    };
+    until("they are counted", async || endpoint().await["unanswered"] == many).await;
+    assert_eq!(endpoint().await["why"], format!("did not answer on the last {many} connections"));
+    metric_is(program.admin(), name, "router=\"default\"", many as f64).await;
+    metric_is(program.admin(), "linkerd_tcp_first_byte_seconds_count", "", answers).await;
+    held.abort();
 }

@@ -141,6 +141,9 @@ pub(super) struct Stats {
     picked: AtomicU64,
     failed: AtomicU64,
     broken: AtomicU64,
+    unanswered: AtomicU64,
+    /// Of these, how many there were since the last answer.
+    silent: AtomicU32,
     /// When that was logged last; zero for never.
     told_broken: AtomicU64,
     pub(super) ewma: Ewma,
@@ -159,6 +162,8 @@ impl Stats {
             picked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             broken: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            silent: AtomicU32::new(0),
             told_broken: AtomicU64::new(0),
             ewma: Ewma::default(),
             one_in,
@@ -174,6 +179,9 @@ impl Stats {
 
 impl PeerStats for Stats {
     fn answered(&self, took: Duration) {
+        if self.silent.load(Ordering::Relaxed) > 0 {
+            self.silent.store(0, Ordering::Relaxed);
+        }
         self.ewma.record(took, self.now());
     }
 
@@ -187,6 +195,11 @@ impl PeerStats for Stats {
         {
             tracing::info!(endpoint = %self.addr, broken, %error, "endpoint broke a connection");
         }
+    }
+
+    fn unanswered(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        self.silent.fetch_add(1, Ordering::Relaxed);
     }
 
     fn one_in(&self) -> u32 {
@@ -224,6 +237,17 @@ impl Replica {
     /// How often it broke a connection that was in use, in all. This does not eject it.
     pub fn broken(&self) -> u64 {
         self.stats.broken.load(Ordering::Relaxed)
+    }
+
+    /// Over how many connections it was asked and sent no byte for 10 s or until they ended, in all. This does not eject
+    /// it: there are protocols without answers.
+    pub fn unanswered(&self) -> u64 {
+        self.stats.unanswered.load(Ordering::Relaxed)
+    }
+
+    /// How many of them there were since its last answer.
+    pub fn unanswered_in_a_row(&self) -> u32 {
+        self.stats.silent.load(Ordering::Relaxed)
     }
 
     /// How often it failed since its last success.

@@ -172,6 +172,9 @@ fn row(html: &mut Html, endpoint: &EndpointState) {
     if endpoint.broken > 0 {
         html.markup("<small>").text(words::count(endpoint.broken)).markup(" broke later</small>");
     }
+    if endpoint.unanswered > 0 {
+        html.markup("<small>").text(words::count(endpoint.unanswered)).markup(" not answered</small>");
+    }
     html.markup("</td>");
     match &endpoint.tls {
         Some(name) => html.markup("<td>").text(name),

@@ -41,13 +41,14 @@ pub fn endpoints(
                 _ => "ejected",
             }
             .to_owned(),
-            why: is_tried_in_vain(replica),
+            why: is_tried_in_vain(replica).or_else(|| is_silent(replica)),
             closed_for_ms: millis(replica.closed_for()),
             in_flight: replica.in_flight(),
             connecting: replica.connecting(),
             picked: replica.picked(),
             failed: replica.failed(),
             broken: replica.broken(),
+            unanswered: replica.unanswered(),
             answer_time_ms: replica.answer_time().map(|time| time.as_secs_f64() * 1e3),
             ..EndpointState::default()
         };
@@ -62,6 +63,12 @@ fn is_tried_in_vain(replica: &Replica) -> Option<String> {
     let failures = replica.failures_in_a_row();
     let used = matches!(replica.state(), ReplicaState::Ready | ReplicaState::Probation);
     (failures > 1 && used).then(|| format!("failed {failures} times in a row"))
+}
+
+/// An endpoint may accept connections and never say a word.
+fn is_silent(replica: &Replica) -> Option<String> {
+    let silent = replica.unanswered_in_a_row();
+    (silent > 1).then(|| format!("did not answer on the last {silent} connections"))
 }
 
 #[cfg(test)]

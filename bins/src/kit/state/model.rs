@@ -153,6 +153,8 @@ pub struct EndpointState {
     pub failed: u64,
     /// How often it broke a connection that was in use.
     pub broken: u64,
+    /// Over how many connections it was asked and sent no byte for 10 s, or until they ended.
+    pub unanswered: u64,
     /// How often it was chosen per second, lately.
     pub rate: Option<f64>,
     /// How long it takes to answer, in milliseconds: from asking to the first byte, an average that rises at once and falls

@@ -18,6 +18,8 @@ use crate::kit::state::Totals;
 
 const ENDED: &str = "linkerd_tcp_connections_total";
 const ACTIVE: &str = "linkerd_tcp_connections_active";
+const UNANSWERED: &str = "linkerd_tcp_connections_unanswered_total";
+const FIRST_BYTE: &str = "linkerd_tcp_first_byte_seconds";
 const READY: &str = "linkerd_tcp_connection_ready_seconds";
 
 /// The connections of a router, and what the original counts of them.
@@ -28,11 +30,20 @@ pub(super) struct Server {
     failed: Counter,
     active: Gauge,
     ready: Histogram,
+    first_byte: Histogram,
+    unanswered: Counter,
 }
 
 impl Server {
-    pub(super) fn new(registry: &Registry, router: &str, tls: bool, original: Arc<dyn Observer>) -> Self {
+    pub(super) fn new(
+        registry: &Registry,
+        router: &str,
+        dst: &str,
+        tls: bool,
+        original: Arc<dyn Observer>,
+    ) -> Self {
         let here = [("router", router)];
+        let there = [here[0], ("dst", dst)];
         let tls = if tls { "true" } else { "false" };
         let ended = |result| {
             let help = "Connections that have ended: ok, failed (no endpoint, a handshake or stream that broke, or cut off).";
@@ -44,6 +55,17 @@ impl Server {
             failed: ended("failed"),
             active: registry.gauge(ACTIVE, "Connections that live.", &here),
             ready: registry.histogram(READY, "From accept until bytes may flow.", &here, SECONDS),
+            first_byte: registry.histogram(
+                FIRST_BYTE,
+                "From the client's first byte to the endpoint's, or from when bytes may flow if the endpoint speaks first.",
+                &there,
+                SECONDS,
+            ),
+            unanswered: registry.counter(
+                UNANSWERED,
+                "Connections over which a client sent something and the endpoint nothing for 10 s, or until they ended.",
+                &there,
+            ),
         }
     }
 }
@@ -53,6 +75,8 @@ impl Observer for Server {
         match event {
             Event::Accepted { .. } => self.active.add(1),
             Event::Opened { session } => self.ready.observe(session.accepted.elapsed().as_secs_f64()),
+            Event::FirstByte { took } => self.first_byte.observe(took.as_secs_f64()),
+            Event::Unanswered => self.unanswered.inc(),
             Event::Ended { error, forced } => {
                 self.active.sub(1);
                 if error.is_some() || *forced { self.failed.inc() } else { self.ok.inc() }

@@ -12,7 +12,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::net::ToSocketAddrs;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task;
 use tokio::time;
@@ -35,10 +34,13 @@ use crate::session::Conn;
 use crate::session::Session;
 
 mod evict;
+mod limits;
 mod proxied;
 
 use evict::Eviction;
 use evict::Newest;
+use limits::Limits;
+use limits::Permit;
 
 pub use proxied::AcceptProxyHeader;
 pub use proxied::AcceptProxyHeaderLayer;
@@ -52,7 +54,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Most connections that are taken from the queue when the drain starts: the usual length of one.
 const LAST_CALL: usize = 4096;
 
-type Accepted = (TcpStream, Session, Option<OwnedSemaphorePermit>);
+type Accepted = (TcpStream, Session, Permit);
 
 /// Accepts connections and runs a service for each, in a task of its own.
 ///
@@ -74,7 +76,7 @@ type Accepted = (TcpStream, Session, Option<OwnedSemaphorePermit>);
 #[must_use = "a server does nothing until it is told to serve"]
 pub struct Server {
     listener: Listener,
-    limit: Option<Arc<Semaphore>>,
+    limits: Limits,
     newest: Option<Newest>,
     gate: Option<Arc<dyn Gate>>,
     observer: Arc<dyn Observer>,
@@ -92,7 +94,7 @@ impl Server {
 
     /// Serves on a socket that listens already.
     pub fn from_listener(listener: Listener) -> Self {
-        Self { listener, limit: None, newest: None, gate: None, observer: Arc::new(()) }
+        Self { listener, limits: Limits::default(), newest: None, gate: None, observer: Arc::new(()) }
     }
 
     /// Limits the connections that live at a time; beyond it accepting stops and the kernel's queue fills. Default: no
@@ -101,9 +103,10 @@ impl Server {
         self.share_limit(Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))))
     }
 
-    /// Like [`max_connections`](Self::max_connections), with a limit that several servers share.
+    /// Like [`max_connections`](Self::max_connections), with a limit that several servers share. Of several limits each
+    /// is kept.
     pub fn share_limit(mut self, limit: Arc<Semaphore>) -> Self {
-        self.limit = Some(limit);
+        self.limits.add(limit);
         self
     }
 
@@ -206,25 +209,17 @@ impl Server {
         if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.is_open()) {
             gate.opened().await;
         }
-        let Some(limit) = &self.limit else {
-            let (stream, session) = self.listener.accept().await?;
-            return Ok((stream, session, None));
-        };
         let mut held = None;
         loop {
             // A permit is held only while looking whether somebody is there: a listener that nobody connects to must
             // not keep one from the others that share the limit.
-            let accepted = poll_fn(|cx| {
-                let permit = held.take().map_or_else(|| Arc::clone(limit).try_acquire_owned(), Ok);
-                match permit {
-                    Ok(permit) => self.listener.poll_accept(cx).map_ok(|accepted| Some((accepted, permit))),
-                    Err(_) => Poll::Ready(Ok(None)),
-                }
+            let accepted = poll_fn(|cx| match self.limits.permit(held.take()) {
+                Ok(permit) => self.listener.poll_accept(cx).map_ok(|accepted| Ok((accepted, permit))),
+                Err(reached) => Poll::Ready(Ok(Err(reached))),
             });
             match accepted.await? {
-                Some(((stream, session), permit)) => return Ok((stream, session, Some(permit))),
-                // The semaphore is never closed.
-                None => held = Arc::clone(limit).acquire_owned().await.ok(),
+                Ok(((stream, session), permit)) => return Ok((stream, session, permit)),
+                Err(reached) => held = Some(reached.place().await),
             }
         }
     }
@@ -243,7 +238,7 @@ pub trait Gate: Debug + Send + Sync + 'static {
 async fn connection<S>(
     mut service: S,
     conn: Box<Conn>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Permit,
     eviction: Option<Eviction>,
     observer: Arc<dyn Observer>,
 ) where

@@ -298,7 +298,11 @@ async fn an_address_can_be_taken_again_at_once_and_shared_on_request() {
 #[tokio::test]
 async fn servers_can_share_a_limit() {
     let (drain, limit) = (Drain::new(), Arc::new(tokio::sync::Semaphore::new(1)));
-    let bind = async || Server::bind("127.0.0.1:0").await.unwrap().share_limit(Arc::clone(&limit));
+    // Beside a limit of their own.
+    let bind = async || {
+        let server = Server::bind("127.0.0.1:0").await.unwrap().max_connections(5);
+        server.share_limit(Arc::clone(&limit))
+    };
     let (one, _serving_one) = start(bind().await, &drain).await;
     let mut first = TcpStream::connect(one).await.unwrap();
     echo(&mut first, b"1").await.unwrap();

@@ -1,11 +1,22 @@
 //! Limits that the operating system sets to the process.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
+use tokio::sync::Semaphore;
+use tokio::time;
+use tokio::time::Instant;
 
 use crate::kit::log;
+
+/// Descriptors that connections leave to admin requests, discovery and files: at most a quarter of all.
+const LEFT_FREE: u64 = 128;
+/// How often it is said that there is no room.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Takes all descriptors that the hard limit allows: each connection needs two, and the usual soft limit of 1,024 is there
 /// for programs that use `select`.
@@ -16,5 +27,58 @@ pub fn raise_descriptors() {
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(target: log::PROCESS, %error, descriptors = limit.current, "cannot raise the limit of open descriptors");
+    }
+}
+
+/// Room for as many connections as there are descriptors for, two for each. Who comes when it is full waits in the kernel's
+/// queue. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Room {
+    free: Arc<Semaphore>,
+    connections: usize,
+}
+
+impl Room {
+    /// By the limit that holds now.
+    pub fn new() -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let connections = (descriptors - LEFT_FREE.min(descriptors / 4)) / 2;
+        let connections = usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(connections)), connections }
+    }
+
+    /// For [`Server::share_limit`](meshlib::Server::share_limit).
+    pub fn limit(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.free)
+    }
+
+    fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    /// That it is full, if it is.
+    pub fn problem(&self) -> Option<String> {
+        let connections = self.connections;
+        self.is_full()
+            .then(|| format!("no descriptors for more than {connections} connections; clients wait"))
+    }
+
+    /// Says so every 10 s while it is full, for ever.
+    pub async fn watch(self) {
+        let mut told: Option<Instant> = None;
+        loop {
+            time::sleep(Duration::from_secs(1)).await;
+            if self.is_full() && told.is_none_or(|told| told.elapsed() >= PAUSE) {
+                let connections = self.connections;
+                tracing::warn!(target: log::PROCESS, connections, "no descriptors for more connections; clients wait");
+                told = Some(Instant::now());
+            }
+        }
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new()
     }
 }

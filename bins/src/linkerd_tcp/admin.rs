@@ -1,5 +1,6 @@
 //! Pages for operators.
 
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,9 +22,12 @@ use super::config::Generation;
 use super::config::model;
 use super::metrics::Metrics;
 use super::tls;
+use super::tls::ClientTls;
 use super::tls::ServerTls;
 use crate::kit::admin;
 use crate::kit::ending::Ending;
+use crate::kit::limits::Room;
+use crate::kit::load::ConfigError;
 use crate::kit::loading::Loading;
 use crate::kit::reasons::Reasons;
 use crate::kit::state::Certificate;
@@ -42,9 +46,33 @@ pub(super) struct Shown(Mutex<Current>);
 struct Current {
     config: Value,
     destinations: Arc<[ShownDestination]>,
-    certificates: Arc<[(model::ServerTls, Arc<ServerTls>)]>,
+    tls: Arc<ShownTls>,
+}
+
+/// What is made of files with certificates, each with the label of its router.
+#[derive(Default)]
+pub(super) struct ShownTls {
+    pub(super) servers: Vec<(String, model::ServerTls, Arc<ServerTls>)>,
+    pub(super) clients: Vec<(String, Arc<ClientTls>)>,
     /// Files with certificates that others are shown.
-    own: Arc<[PathBuf]>,
+    pub(super) own: Vec<PathBuf>,
+}
+
+impl ShownTls {
+    /// The label of each router, a role, and why what is used in it is older than the files, if it is.
+    fn loaded(&self) -> impl Iterator<Item = (&str, &'static str, Option<String>)> {
+        let servers =
+            self.servers.iter().map(|(router, _, tls)| (router.as_str(), "server", why(tls.failure())));
+        let clients =
+            self.clients.iter().map(|(router, tls)| (router.as_str(), "client", why(tls.failure())));
+        servers.chain(clients)
+    }
+}
+
+/// In one line.
+fn why(failure: Option<Arc<ConfigError>>) -> Option<String> {
+    let problems = failure?.problems().iter().map(|problem| problem.text.clone()).collect::<Vec<_>>();
+    Some(problems.join("; "))
 }
 
 /// A destination with the servers that lead to it.
@@ -60,19 +88,8 @@ pub(super) struct ShownDestination {
 
 impl Shown {
     /// Shows another configuration from now on.
-    pub(super) fn set(
-        &self,
-        config: Value,
-        destinations: Vec<ShownDestination>,
-        certificates: Vec<(model::ServerTls, Arc<ServerTls>)>,
-        own: Vec<PathBuf>,
-    ) {
-        *self.lock() = Current {
-            config,
-            destinations: destinations.into(),
-            certificates: certificates.into(),
-            own: own.into(),
-        };
+    pub(super) fn set(&self, config: Value, destinations: Vec<ShownDestination>, tls: ShownTls) {
+        *self.lock() = Current { config, destinations: destinations.into(), tls: Arc::new(tls) };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
@@ -83,21 +100,25 @@ impl Shown {
         Arc::clone(&self.lock().destinations)
     }
 
+    fn tls(&self) -> Arc<ShownTls> {
+        Arc::clone(&self.lock().tls)
+    }
+
     /// The certificates that clients are shown, and those that endpoints and namerd are. The latter are as they are in their
     /// files now, which are followed.
     fn certificates(&self) -> Vec<Certificate> {
-        let (servers, own) = {
-            let current = self.lock();
-            (Arc::clone(&current.certificates), Arc::clone(&current.own))
-        };
+        let shown = self.tls();
         let mut certificates = Vec::new();
         // Servers may share them.
         let mut seen = HashSet::new();
-        for (settings, tls) in &*servers {
+        for (_, settings, tls) in &shown.servers {
+            let failure = why(tls.failure()).map(|why| format!("its files cannot be loaded: {why}"));
             for (identity, leaf) in tls::shown(settings, tls) {
                 let file = identity.certs.first().map(|file| file.path.display().to_string());
                 if !seen.contains(&leaf) {
-                    certificates.push(Certificate::of(&leaf, "server", file));
+                    let mut certificate = Certificate::of(&leaf, "server", file);
+                    certificate.error = certificate.error.or_else(|| failure.clone());
+                    certificates.push(certificate);
                     seen.insert(leaf);
                 }
             }
@@ -106,7 +127,7 @@ impl Shown {
         let is_small = |path: &&PathBuf| {
             std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() < 1 << 24)
         };
-        for path in own.iter().filter(is_small) {
+        for path in shown.own.iter().filter(is_small) {
             let leaf = CertificateDer::pem_file_iter(path).ok().and_then(|mut all| all.next()?.ok());
             if let Some(leaf) = leaf.filter(|leaf| !seen.contains(leaf.as_ref())) {
                 certificates.push(Certificate::of(&leaf, "client", Some(path.display().to_string())));
@@ -118,11 +139,12 @@ impl Shown {
 }
 
 /// What this program knows about itself.
-struct Knows {
-    shown: Arc<Shown>,
-    metrics: Metrics,
-    loading: Loading,
-    drain: Drain,
+pub(super) struct Knows {
+    pub(super) shown: Arc<Shown>,
+    pub(super) metrics: Metrics,
+    pub(super) room: Room,
+    pub(super) loading: Loading,
+    pub(super) drain: Drain,
 }
 
 impl Source for Knows {
@@ -166,6 +188,21 @@ impl Source for Knows {
         self.drain.is_started().then(|| "draining".into()).into_iter().chain(unresolved).collect()
     }
 
+    fn problems(&self) -> Vec<String> {
+        let tls = self.shown.tls();
+        let old = tls.loaded().filter_map(|(router, role, why)| {
+            Some(format!(
+                "{router}: files of its {role} TLS cannot be loaded, those from before are used: {}",
+                why?
+            ))
+        });
+        let mut problems: Vec<_> = old.collect();
+        // Servers may share them.
+        problems.dedup();
+        problems.extend(self.room.problem());
+        problems
+    }
+
     fn config(&self) -> Value {
         self.shown.lock().config.clone()
     }
@@ -179,21 +216,20 @@ impl Source for Knows {
 pub(super) fn pages(
     settings: &model::Admin,
     generation: Generation,
-    metrics: &Metrics,
-    shown: Arc<Shown>,
-    loading: &Loading,
+    knows: Knows,
     ending: &Ending,
 ) -> Router {
     // Generation A listens on all interfaces unless told otherwise; reading is harmless there, stopping is not.
     let open = settings.explicit_addr || generation == Generation::Routers;
     let access = if open { Access::Anybody } else { Access::Loopback };
-    let registry = metrics.registry.clone();
+    let registry = knows.metrics.registry.clone();
     let refresh = {
-        let (registry, shown) = (registry.clone(), Arc::clone(&shown));
-        move || expiries(&registry, &shown)
+        let (registry, shown) = (registry.clone(), Arc::clone(&knows.shown));
+        move || {
+            expiries(&registry, &shown);
+            loaded(&registry, &shown);
+        }
     };
-    let knows =
-        Knows { shown, metrics: metrics.clone(), loading: loading.clone(), drain: ending.drain().clone() };
     let ending = ending.clone();
     admin::pages(registry, refresh, Watching::new("linkerd-tcp", knows))
         .hiding_methods()
@@ -226,5 +262,22 @@ fn expiries(registry: &Registry, shown: &Shown) {
         if gauge.get() == 0 || seconds < gauge.get() {
             gauge.set(seconds);
         }
+    }
+}
+
+/// Whether what is made of files is what is in them, as metrics.
+fn loaded(registry: &Registry, shown: &Shown) {
+    const NAME: &str = "tls_last_reload_successful";
+    const HELP: &str =
+        "Whether the certificates, keys and authorities that a router uses are those in its files now.";
+
+    registry.forget(|name, _| name == NAME);
+    let tls = shown.tls();
+    let mut all: BTreeMap<_, bool> = BTreeMap::new();
+    for (router, role, why) in tls.loaded() {
+        *all.entry((router, role)).or_insert(true) &= why.is_none();
+    }
+    for ((router, role), good) in all {
+        registry.gauge(NAME, HELP, &[("role", role), ("router", router)]).set(good.into());
     }
 }

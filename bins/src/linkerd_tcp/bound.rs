@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures::future::join;
 use meshlib::Drain;
 use meshlib::Draining;
+use tokio::task::JoinSet;
 
 use super::Prepared;
+use super::admin::Knows;
 use super::admin::Shown;
 use super::admin::pages;
 use super::config::Generation;
@@ -19,6 +21,7 @@ use super::running::Plan;
 use super::running::Running;
 use crate::kit::admin::AdminSocket;
 use crate::kit::ending::Ending;
+use crate::kit::limits::Room;
 use crate::kit::load::ConfigError;
 use crate::kit::load::Problem;
 use crate::kit::loading::Loading;
@@ -115,12 +118,17 @@ impl Bound {
         let (workers, hands) = Workers::waiting(workers)?;
         hands.give((0..hands.count()).map(|_| Job::new("the drain", stays(drain.clone(), drain.draining()))));
         let shown = Arc::new(Shown::default());
+        let room = Room::new();
+        let mut watching = JoinSet::new();
+        watching.spawn(room.clone().watch());
         let loading = Loading::new(&metrics.registry, reloads.source());
         let settings = plan.prepared.config.admin.clone();
         let generation = plan.prepared.config.generation;
-        let mut running = Running::new(hands, drain.clone(), metrics.clone(), Arc::clone(&shown));
+        let mut running =
+            Running::new(hands, drain.clone(), metrics.clone(), Arc::clone(&shown), room.limit());
         running.switch(plan);
-        let pages = pages(&settings, generation, &metrics, shown, &loading, &ending);
+        let knows = Knows { shown, metrics, room, loading: loading.clone(), drain: drain.clone() };
+        let pages = pages(&settings, generation, knows, &ending);
         let admin = admin.serve(pages)?;
         let reloading = reload(running, reloads, loading, drain);
         let (result, ()) = join(workers.until_ended(&ending), reloading).await;

@@ -16,6 +16,8 @@ use meshlib::ListenOptions;
 use meshlib::Listener;
 use meshlib::Resolver;
 use meshlib::observe::Observer;
+use meshlib::tls;
+use meshlib::tls::Reloading;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
@@ -25,12 +27,14 @@ use tokio::time;
 use super::Prepared;
 use super::admin::Shown;
 use super::admin::ShownDestination;
+use super::admin::ShownTls;
 use super::config::Config;
 use super::config::model;
 use super::config::model::Server;
 use super::metrics::Metrics;
 use super::namespace;
 use super::tls::ClientTls;
+use super::tls::ServerConfigs;
 use super::tls::ServerTls;
 use super::wire::Destination;
 use crate::kit::load::ConfigError;
@@ -78,6 +82,8 @@ pub(super) struct Running {
     drain: Drain,
     metrics: Metrics,
     shown: Arc<Shown>,
+    /// How many connections all servers together may have.
+    room: Arc<Semaphore>,
     config: Option<Config>,
     routers: Vec<Router>,
     /// Told when certificates and keys are to be looked at.
@@ -91,7 +97,7 @@ struct Router {
     source: Value,
     shared: Value,
     resolver: Arc<dyn Resolver<String>>,
-    destinations: BTreeMap<String, (Destination, Following)>,
+    destinations: BTreeMap<String, (Destination, Followed<tls::ClientTls>)>,
     servers: Vec<Live>,
 }
 
@@ -107,12 +113,14 @@ struct Live {
     kept: Vec<TcpListener>,
     is_passed: bool,
     drain: Drain,
-    tls: Option<Arc<ServerTls>>,
-    _following: Following,
+    tls: Followed<ServerConfigs>,
 }
 
-/// A task that follows files, for as long as this lives.
-type Following = JoinSet<()>;
+/// What is made of files, if there are any, with a task that follows them for as long as this lives.
+struct Followed<T> {
+    made: Option<Arc<Reloading<T, ConfigError>>>,
+    _task: JoinSet<()>,
+}
 
 impl Sockets {
     fn new((addr, serving): (SocketAddr, Vec<TcpListener>), is_passed: bool) -> io::Result<Self> {
@@ -177,8 +185,15 @@ impl Plan {
 
 impl Running {
     /// Nothing, yet.
-    pub(super) fn new(hands: Hands, drain: Drain, metrics: Metrics, shown: Arc<Shown>) -> Self {
-        Self { hands, drain, metrics, shown, config: None, routers: Vec::new(), look: watch::channel(()).0 }
+    pub(super) fn new(
+        hands: Hands,
+        drain: Drain,
+        metrics: Metrics,
+        shown: Arc<Shown>,
+        room: Arc<Semaphore>,
+    ) -> Self {
+        let (routers, look) = (Vec::new(), watch::channel(()).0);
+        Self { hands, drain, metrics, shown, room, config: None, routers, look }
     }
 
     /// What another configuration would change. Opens the sockets that it needs.
@@ -285,7 +300,7 @@ impl Running {
         let later = self.put_off(&mut config);
         let mut starts = servers.into_iter();
         // Balancers that end, but not before others have asked for the names that they know.
-        let mut going: Vec<BTreeMap<String, (Destination, Following)>> = Vec::new();
+        let mut going = Vec::new();
         let mut old: Vec<Option<Router>> = std::mem::take(&mut self.routers).into_iter().map(Some).collect();
         let mut old_servers: Vec<Vec<Option<Live>>> = old
             .iter_mut()
@@ -412,13 +427,13 @@ impl Running {
         tracing::info!(target: "linkerd_tcp::app", router = %label, %addr, dst = %server.dst, workers, "listening");
         let jobs = serving.into_iter().map(|socket| {
             let service = destination.service(server, tls.clone(), config.buffer_size, Arc::clone(&observer));
-            let (gate, limit) = (destination.gate(), limit.clone());
+            let (gate, limit, room) = (destination.gate(), limit.clone(), Arc::clone(&self.room));
             let (observer, drain): (Arc<dyn Observer>, _) = (Arc::clone(&observer), drain.clone());
             // The drain must not seem to be over before the worker has begun.
             let draining = drain.draining();
             Job::new(format!("server {addr} of {label}"), async move {
-                let mut server =
-                    meshlib::Server::from_listener(Listener::from_std(socket)?).observe(observer);
+                let listener = Listener::from_std(socket)?;
+                let mut server = meshlib::Server::from_listener(listener).share_limit(room).observe(observer);
                 if let Some(limit) = limit {
                     server = server.share_limit(limit);
                 }
@@ -440,31 +455,27 @@ impl Running {
             kept,
             is_passed,
             drain,
-            _following: self.follow(tls.clone()),
-            tls,
+            tls: self.follow(tls),
         }
     }
 
     /// Follows the files of something.
-    fn follow<T: Send + Sync + 'static>(
-        &self,
-        files: Option<Arc<meshlib::tls::Reloading<T, ConfigError>>>,
-    ) -> Following {
+    fn follow<T: Send + Sync + 'static>(&self, made: Option<Arc<Reloading<T, ConfigError>>>) -> Followed<T> {
         let mut task = JoinSet::new();
-        if let Some(files) = files {
+        if let Some(made) = made.clone() {
             let look = self.look.subscribe();
-            task.spawn(async move { files.follow_or(INTERVAL, look).await });
+            task.spawn(async move { made.follow_or(INTERVAL, look).await });
         }
-        task
+        Followed { made, _task: task }
     }
 
     /// Brings what pages show up to date.
     fn show(&self, config: &Config) {
         let mut shown = Vec::new();
-        let mut certificates = Vec::new();
-        let mut own = Vec::new();
+        let mut tls = ShownTls::default();
         for (router, settings) in self.routers.iter().zip(&config.routers) {
-            for (dst, (destination, _)) in &router.destinations {
+            for (dst, (destination, client)) in &router.destinations {
+                tls.clients.extend(client.made.clone().map(|made| (router.label.clone(), made)));
                 let servers = router.servers.iter().filter(|live| live.server.dst == *dst);
                 shown.push(ShownDestination {
                     router: router.label.clone(),
@@ -484,13 +495,16 @@ impl Running {
                 model::ResolverConfig::Static(_) => None,
             };
             let identities = identities.chain(towards_namerd.and_then(|tls| tls.client_auth.clone()));
-            own.extend(identities.filter_map(|identity| Some(identity.certs.first()?.path.clone())));
+            tls.own.extend(identities.filter_map(|identity| Some(identity.certs.first()?.path.clone())));
             for live in &router.servers {
-                let tls = live.server.tls.as_ref().zip(live.tls.as_ref());
-                certificates.extend(tls.map(|(settings, tls)| (settings.clone(), Arc::clone(tls))));
+                let made = live.server.tls.as_ref().zip(live.tls.made.as_ref());
+                let of = |(settings, made): (&model::ServerTls, &Arc<ServerTls>)| {
+                    (router.label.clone(), settings.clone(), Arc::clone(made))
+                };
+                tls.servers.extend(made.map(of));
             }
         }
-        self.shown.set(config.to_value(), shown, certificates, own);
+        self.shown.set(config.to_value(), shown, tls);
     }
 }
 

@@ -16,6 +16,7 @@ use meshlib::tproxy::rules::Tool;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task;
+use tokio::task::JoinSet;
 use tower::service_fn;
 
 use super::args::Args;
@@ -30,6 +31,7 @@ use crate::kit::admin;
 use crate::kit::admin::AdminSocket;
 use crate::kit::cli::Failure;
 use crate::kit::ending::Ending;
+use crate::kit::limits::Room;
 use crate::kit::loading::Loading;
 use crate::kit::signals;
 use crate::kit::signals::Signals;
@@ -78,7 +80,7 @@ pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<To
     let intercept = plan.rules.intercept;
     let ending = Ending::after(release(applied.clone()), Drain::new(), args.drain_timeout);
     let kept = if applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
-    let serving = Serving { args, given, intercept, wire, ending, kept };
+    let serving = Serving { args, given, intercept, wire, ending, room: Room::new(), kept };
     let result = serving.run(listeners, admin, &mut signals).await;
     if let Some(applied) = applied {
         applied.remove()?;
@@ -110,6 +112,7 @@ struct Serving<'a> {
     intercept: Intercept,
     wire: Arc<Wire>,
     ending: Ending,
+    room: Room,
     /// What this thread may do on.
     kept: Keep,
 }
@@ -126,6 +129,8 @@ impl Serving<'_> {
         let control = privileges::keep(self.kept).map_err(Failure::runtime)?;
         tracing::info!(target: "tproxy_poc", control, "capabilities");
         let admin = admin.map(|socket| socket.serve(self.pages())).transpose().map_err(Failure::runtime)?;
+        let mut watching = JoinSet::new();
+        watching.spawn(self.room.clone().watch());
         let status = format!("serving at {}", listed(&self.args.intercept.addr));
         let ended = workers.until_ended(&self.ending);
         let result = match self.ending.serve(ended, &status, signals, signals::nothing_to_do).await {
@@ -142,6 +147,7 @@ impl Serving<'_> {
         let registry = self.wire.metrics.registry.clone();
         let knows = Knows {
             wire: Arc::clone(&self.wire),
+            room: self.room.clone(),
             given: self.given.clone(),
             loading: Loading::new(&registry, None),
             drain: self.ending.drain().clone(),
@@ -158,10 +164,11 @@ impl Serving<'_> {
         let intercept = self.intercept;
         let job = |listener| {
             let (wire, drain, limit) = (Arc::clone(&self.wire), self.ending.drain().clone(), limit.clone());
+            let room = self.room.limit();
             Job::new("server", async move {
                 privileges::keep(Keep::Sockets)?;
-                let mut server =
-                    Server::from_listener(Listener::from_std(listener)?.intercepting(Some(intercept))?);
+                let listener = Listener::from_std(listener)?.intercepting(Some(intercept))?;
+                let mut server = Server::from_listener(listener).share_limit(room);
                 if let Some(limit) = limit {
                     server = server.share_limit(limit);
                 }
@@ -175,6 +182,7 @@ impl Serving<'_> {
 /// What this program knows about itself.
 struct Knows {
     wire: Arc<Wire>,
+    room: Room,
     given: Value,
     loading: Loading,
     drain: Drain,
@@ -196,6 +204,10 @@ impl Source for Knows {
 
     fn unready(&self) -> Vec<String> {
         self.drain.is_started().then(|| "draining".into()).into_iter().collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.room.problem().into_iter().collect()
     }
 
     fn config(&self) -> Value {

@@ -20,6 +20,7 @@ use super::parts::Parts;
 use super::route::Current;
 use super::shown::Shown;
 use crate::kit::admin;
+use crate::kit::limits::Room;
 use crate::kit::loading::Loading;
 use crate::kit::state::Certificate;
 use crate::kit::state::Destination;
@@ -39,11 +40,12 @@ pub(super) struct Knows {
     given: Value,
     loading: Loading,
     drain: Drain,
+    room: Room,
 }
 
 impl Knows {
     /// `given` are the arguments in force.
-    pub(super) fn new(parts: &Parts, given: Value, loading: Loading, drain: Drain) -> Self {
+    pub(super) fn new(parts: &Parts, given: Value, loading: Loading, drain: Drain, room: Room) -> Self {
         Self {
             metrics: parts.metrics.clone(),
             manager: parts.manager.clone(),
@@ -52,6 +54,7 @@ impl Knows {
             given,
             loading,
             drain,
+            room,
         }
     }
 }
@@ -87,7 +90,7 @@ impl Source for Knows {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.shown.problems()
+        self.shown.problems().into_iter().chain(self.room.problem()).collect()
     }
 
     fn config(&self) -> Value {

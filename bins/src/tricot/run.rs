@@ -32,6 +32,7 @@ use super::sockets::Bound;
 use super::sockets::Sockets;
 use crate::kit::admin::AdminSocket;
 use crate::kit::ending::Ending;
+use crate::kit::limits::Room;
 use crate::kit::loading::Loading;
 use crate::kit::log;
 use crate::kit::signals::Order;
@@ -69,6 +70,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         settings.acme.directory.is_lets_encrypt(),
     );
     let clients: Vec<Client> = (0..workers).map(|_| parts.client(&settings)).collect();
+    let room = Room::new();
+    tasks.spawn(room.clone().watch());
     let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
     let behind = (!settings.listen.proxy_protocol.is_empty()).then(|| {
         let networks = settings.listen.proxy_protocol.clone();
@@ -82,7 +85,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         for (jobs, socket) in jobs.iter_mut().zip(sockets) {
             let service = HttpServer::new(parts.manager.challenges().layer(plain.clone()));
             let service = ServiceBuilder::new().layer(option_layer(behind.clone())).service(service);
-            jobs.push(server("HTTP", socket, service, drain, Listening::new(&parts.metrics, "http")));
+            jobs.push(server("HTTP", socket, service, drain, &room, Listening::new(&parts.metrics, "http")));
         }
     }
     let status = format!("serving HTTPS at {}", listed(sockets.https.iter().map(|bound| bound.addr)));
@@ -96,7 +99,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
                 .layer(TlsLayer::new(Arc::clone(&inbound)).observe(Arc::new(observer.clone())))
                 .layer(observer.handshakes())
                 .service(parts.proxy(&settings, client.clone()));
-            jobs.push(server("HTTPS", socket, service, drain, observer));
+            jobs.push(server("HTTPS", socket, service, drain, &room, observer));
         }
     }
 
@@ -117,7 +120,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     tasks.spawn(observer::tell_untrusted(manager, unreachable, settings.acme.ca_cert.clone()));
     let loading = Loading::new(&parts.metrics.registry, None);
     let admin = sockets.metrics.map(|socket| {
-        let knows = Knows::new(&parts, settings.given.clone(), loading.clone(), drain.clone());
+        let knows = Knows::new(&parts, settings.given.clone(), loading.clone(), drain.clone(), room);
         let pages = admin::pages(knows, parts.consul.clone());
         AdminSocket::from_std(socket)
             .and_then(|socket| socket.serve(pages))
@@ -155,16 +158,23 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     ending.serve(serving, &status, &mut signals, heed).await.map_err(|interrupted| interrupted.to_string())?
 }
 
-fn server<S>(name: &str, socket: TcpListener, service: S, drain: &Drain, observer: Listening) -> Job
+fn server<S>(
+    name: &str,
+    socket: TcpListener,
+    service: S,
+    drain: &Drain,
+    room: &Room,
+    observer: Listening,
+) -> Job
 where
     S: tower::Service<meshlib::Conn, Error = meshlib::Error, Future: Send, Response: Send>
         + Clone
         + Send
         + 'static,
 {
-    let drain = drain.clone();
+    let (drain, room) = (drain.clone(), room.limit());
     Job::new(format!("the {name} server"), async move {
-        let server = Server::from_listener(Listener::from_std(socket)?).observe(Arc::new(observer));
-        server.serve(service, drain).await
+        let server = Server::from_listener(Listener::from_std(socket)?).share_limit(room);
+        server.observe(Arc::new(observer)).serve(service, drain).await
     })
 }

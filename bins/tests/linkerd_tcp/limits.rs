@@ -248,3 +248,31 @@ async fn all_descriptors_that_are_allowed_are_used() {
         clients.push(open(&program).await);
     }
 }
+
+/// Who comes when there are none left waits in the kernel's queue; operators do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_are_answered_when_clients_have_all_descriptors() {
+    let backend = Echo::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.yml"), fixed(&[backend.addr()], "", "")).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 256; exec \"$0\" config.yml \"$@\"", PROGRAM]);
+    let program = Program::spawn(dir, shell);
+    // A quarter is for others, and each needs two.
+    let mut clients = Vec::new();
+    for _ in 0..96 {
+        clients.push(open(&program).await);
+    }
+
+    let mut late = TcpStream::connect(program.addr()).await.unwrap();
+    let early = time::timeout(Duration::from_millis(300), echo(&mut late, b"x")).await;
+    assert!(early.is_err(), "there is room for no more");
+    metric_is(program.admin(), "linkerd_tcp_connections_active", "", 96.0).await;
+    let state = talk::ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+    assert!(state.contains("no descriptors for more than 96 connections"), "{state}");
+    program.stderr().wait_for("a line about it", |line| line.contains("no descriptors for more"));
+
+    clients.pop();
+    let mut answer = [0; 1];
+    time::timeout(SOON, late.read_exact(&mut answer)).await.expect("in time").unwrap();
+}

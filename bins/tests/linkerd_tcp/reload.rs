@@ -22,8 +22,10 @@ use tokio_rustls::client::TlsStream;
 
 use crate::process::Program;
 use crate::process::SOON;
+use crate::talk::ask;
 use crate::talk::exchange;
 use crate::talk::fixed;
+use crate::talk::metric_is;
 use crate::talk::until;
 
 const TLS: &str = "tls: {defaultIdentity: {certs: [cert.pem], privateKey: key.pem}}";
@@ -123,6 +125,32 @@ async fn a_broken_file_keeps_the_old_certificate_and_a_good_one_replaces_it() {
     program.signal(Signal::HUP);
     until("the new certificate is shown", async || shown(&ca, addr).await == other.certificate().to_vec())
         .await;
+}
+
+/// Without it a renewal that went wrong is noticed when the old certificate has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_cannot_be_loaded_are_seen_until_they_can() {
+    let ca = TestCa::new();
+    let backend = Echo::start().await;
+    let dir = tempdir().unwrap();
+    ca.issue(["proxy"]).write_to(&dir).unwrap();
+    let program = Program::start_in(dir, &fixed(&[backend.addr()], TLS, ""), &[]);
+    let admin = program.admin();
+    let loaded =
+        async |wanted| metric_is(admin, "tls_last_reload_successful", "role=\"server\"", wanted).await;
+    let page = async |path| ask(admin, "GET", path).await.unwrap().body;
+    loaded(1.0).await;
+
+    fs::write(program.dir.path().join("cert.pem"), "nonsense").unwrap();
+
+    loaded(0.0).await;
+    for path in ["/certs.json", "/state.json"] {
+        let page = page(path).await;
+        assert!(page.contains("cannot be loaded") && page.contains("cert.pem"), "{page}");
+    }
+    renew(&ca, program.dir.path());
+    loaded(1.0).await;
+    assert!(!page("/state.json").await.contains("cannot be loaded"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

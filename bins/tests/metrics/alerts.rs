@@ -14,13 +14,14 @@ use crate::reference::documented;
 
 /// The page for bad nights, by which every alert is explained.
 const PAGE: &str = "docs/bad-night.md#";
-const ANCHORS: [&str; 10] = [
+const ANCHORS: [&str; 11] = [
     "no-endpoint",
     "ejected-endpoint",
     "success",
     "certificate",
     "reload",
     "restarts",
+    "slow-endpoint",
     "consul",
     "orders",
     "descriptors",

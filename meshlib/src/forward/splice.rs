@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::task::Context;
 use std::task::Poll;
@@ -13,6 +14,8 @@ use std::task::ready;
 
 use rustix::pipe::PipeFlags;
 use rustix::pipe::SpliceFlags;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -27,6 +30,8 @@ const PIPE_BYTES: usize = 256 * 1024;
 const LEAST_PIPE_BYTES: usize = 64 * 1024;
 /// Idle pipes kept per thread: two for each of 32 bulk connections, 128 descriptors.
 const POOLED_PIPES: usize = 64;
+/// Descriptors that pipes leave to connections and files.
+const LEFT_FREE: u64 = 256;
 /// Full reads in a row that make a direction bulky.
 const FULL_READS: u8 = 2;
 /// A splice that moved less than this was a message, not bulk.
@@ -148,6 +153,11 @@ impl Pipe {
             return Some(pipe);
         }
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        // The lowest number that is free is the next one: a high one says that nearly all are in use.
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        if u64::try_from(write.as_raw_fd()).is_ok_and(|fd| fd >= most.saturating_sub(LEFT_FREE)) {
+            return None;
+        }
         let bytes = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES)
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&write))
             .ok()?;

@@ -11,6 +11,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::server::ClientHello;
@@ -71,6 +72,7 @@ pub struct Reloading<T, E> {
     make: Box<Make<T, E>>,
     value: ArcSwap<T>,
     seen: Mutex<Contents>,
+    failure: ArcSwapOption<E>,
 }
 
 type Make<T, E> = dyn Fn(&[PathBuf]) -> Result<T, E> + Send + Sync;
@@ -94,7 +96,8 @@ where
         let files: Box<[PathBuf]> = files.into_iter().collect();
         let seen = read(&files);
         let value = ArcSwap::from_pointee(make(&files)?);
-        Ok(Arc::new(Self { files, make: Box::new(make), value, seen: Mutex::new(seen) }))
+        let (make, seen, failure) = (Box::new(make), Mutex::new(seen), ArcSwapOption::empty());
+        Ok(Arc::new(Self { files, make, value, seen, failure }))
     }
 
     /// The value now.
@@ -102,13 +105,18 @@ where
         self.value.load_full()
     }
 
+    /// Why the value is older than what is in the files now. `None` while it is not.
+    pub fn failure(&self) -> Option<Arc<E>> {
+        self.failure.load_full()
+    }
+
     /// Makes the value anew if the files have changed. True if it was. Reads files: not for a request's path.
     ///
     /// # Errors
     ///
-    /// What `make` says about the new files; the old value stays, and the same files are not tried again until they
-    /// change once more.
-    pub fn check(&self) -> Result<bool, E> {
+    /// What `make` says about the new files, which [`failure`](Self::failure) repeats; the old value stays, and the same
+    /// files are not tried again until they change once more.
+    pub fn check(&self) -> Result<bool, Arc<E>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = read(&self.files);
         if *seen == now {
@@ -120,6 +128,8 @@ where
             let after = read(&self.files);
             if after == now {
                 *seen = now;
+                let value = value.map_err(Arc::new);
+                self.failure.store(value.as_ref().err().cloned());
                 self.value.store(Arc::new(value?));
                 return Ok(true);
             }
@@ -150,7 +160,7 @@ where
                 Ok(Ok(true)) => tracing::info!(files = ?self.files, "reloaded"),
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
-                    let error = crate::error::Chain(&error);
+                    let error = crate::error::Chain(&*error);
                     tracing::error!(files = ?self.files, %error, "cannot reload; keeping what was loaded before");
                 }
                 Err(error) => tracing::error!(files = ?self.files, %error, "reloading failed"),
@@ -231,9 +241,11 @@ mod tests {
         assert!(number.check().is_err());
         assert_eq!(*number.load(), 1);
         assert!(!number.check().unwrap(), "the same bad content is not complained about twice");
+        assert!(number.failure().is_some(), "it is known for as long as it lasts");
         std::fs::write(&file, "2").unwrap();
         assert!(number.check().unwrap());
         assert_eq!(*number.load(), 2);
+        assert_eq!(number.failure(), None);
     }
 
     /// The file changes under each look that the first check takes, and it gives up; the next one must not have to wait.

@@ -121,6 +121,13 @@ fn every_program_has_the_same_first_pages() {
         let (_, head, text) = program.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n");
         assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{name}: {head}");
         assert!(text.ends_with("# EOF\n"), "{name}");
+
+        // As Prometheus asks for it.
+        let url = format!("http://{}/metrics", program.admin);
+        let zipped = Command::new("curl").args(["-sS", "-m", "20", "-D", "-", "--compressed", &url]).output();
+        let zipped = String::from_utf8(zipped.expect("curl").stdout).expect("text");
+        assert!(zipped.to_ascii_lowercase().contains("content-encoding: gzip"), "{name}: {zipped}");
+        assert!(zipped.contains("\nprocess_open_fds "), "{name}: {zipped}");
     }
 }
 

@@ -23,15 +23,13 @@ use meshlib::http::admin::Access;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::json;
 use meshlib::http::admin::text;
-use meshlib::http::admin::typed;
-use meshlib::observe::prometheus::Format;
 use meshlib::observe::prometheus::Registry;
-use meshlib::observe::prometheus::content_type;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::kit::dashboard;
 use crate::kit::log;
+use crate::kit::metrics;
 use crate::kit::state::Watching;
 
 /// How long a client may take for a request, and leave bytes of the answer untaken.
@@ -62,9 +60,7 @@ pub fn pages(registry: Registry, refresh: impl Fn() + Send + Sync + 'static, wat
     dashboard::pages(Router::new(), watching.clone())
         .get("/metrics", move |request| {
             refresh();
-            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-            let format = Format::from_accept(accept);
-            typed(content_type(format), registry.render(format))
+            metrics::page(&registry, request)
         })
         .get("/live", |_| text("live\n"))
         .get("/ready", move |_| {

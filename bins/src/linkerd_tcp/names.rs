@@ -101,10 +101,8 @@ fn namerd(config: &model::Namerd, shared: &tls::Shared) -> Result<Namerd, Config
         .mode(match config.mode {
             model::ResolveMode::Bind => Mode::Bind,
             _ => Mode::Resolve,
-        });
-    if let Some(limit) = config.request_timeout {
-        namerd = namerd.request_timeout(limit);
-    }
+        })
+        .request_timeout(config.patience());
     let uri: Option<http::Uri> = config.base_url.parse().ok();
     if let Some(uri) = uri.filter(|uri| uri.scheme() == Some(&http::uri::Scheme::HTTPS)) {
         let host = uri.host().unwrap_or_default();

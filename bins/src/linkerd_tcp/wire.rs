@@ -49,8 +49,6 @@ use crate::kit::reasons::Reasons;
 const WAIT: Duration = Duration::from_secs(10);
 /// How long it waits where discovery says that there is nothing to wait for.
 const ABSENT: Duration = Duration::from_secs(1);
-/// How long one attempt to connect may take where nothing is configured.
-const ATTEMPT: Duration = Duration::from_secs(5);
 /// How long a connection may wait for a client.
 const SPARE_AGE: Duration = Duration::from_secs(60);
 /// Destinations of one server whose destination has the client's server name in it.
@@ -101,7 +99,7 @@ impl Destination {
             ),
             None => BoxCloneSyncService::layer().layer(TcpConnector::default()),
         };
-        let attempt = TimeoutLayer::connect(client.connect_timeout.unwrap_or(ATTEMPT)).layer(connector);
+        let attempt = TimeoutLayer::connect(client.attempt()).layer(connector);
         let penalty = client.fail_fast.penalty;
         let failures = u32::try_from(client.fail_fast.max_failures).unwrap_or(u32::MAX);
         let accrual = Accrual::new(Policy::Consecutive(failures))
@@ -218,7 +216,7 @@ fn log_settings(label: &str, dst: &str, client: &Client) {
         router = label,
         dst,
         tls = client.tls.as_ref().map(|tls| tls.dns_name.as_str()),
-        connect_timeout = ?client.connect_timeout.unwrap_or(ATTEMPT),
+        connect_timeout = ?client.attempt(),
         max_waiters = client.max_waiters,
         min_connections = client.min_connections,
         fail_fast = ?client.fail_fast,

@@ -12,7 +12,7 @@ use crate::kit::load::Place;
 pub struct Client {
     /// TLS towards the endpoints. Default absent: plain TCP.
     pub tls: Option<ClientTls>,
-    /// One attempt: TCP connect and TLS handshake (`connectTimeoutMs`). Default absent.
+    /// One attempt: TCP connect and TLS handshake (`connectTimeoutMs`). Default absent: see [`Client::attempt`].
     pub connect_timeout: Option<Duration>,
     /// Connections that may wait for an endpoint, at least 1. Default 8 (A: when full, accepting stops) or 1000000
     /// (B: when full, new ones are closed).
@@ -23,6 +23,13 @@ pub struct Client {
     pub fail_fast: FailFast,
     /// How an endpoint is chosen. Default [`LoadBalancer::P2c`].
     pub load_balancer: LoadBalancer,
+}
+
+impl Client {
+    /// How long one attempt may take: [`Client::connect_timeout`], else 5 s.
+    pub fn attempt(&self) -> Duration {
+        self.connect_timeout.unwrap_or(Duration::from_secs(5))
+    }
 }
 
 /// When to leave out an endpoint that fails.
@@ -102,6 +109,18 @@ impl ClientRules {
         &self.rules
     }
 
+    /// The defaults as the first rule changes them if it is for every destination, and the rules after that.
+    pub(super) fn usual(&self) -> (Client, &[ClientRule]) {
+        let mut usual = self.defaults.clone();
+        match &self.rules[..] {
+            [first, others @ ..] if first.is_for_all() => {
+                first.apply(&mut usual);
+                (usual, others)
+            }
+            rules => (usual, rules),
+        }
+    }
+
     /// The TLS settings of all rules, for loading their files ahead of the first connection.
     pub fn tls(&self) -> impl Iterator<Item = &ClientTls> {
         self.rules.iter().filter_map(|rule| rule.tls.as_ref())
@@ -111,6 +130,10 @@ impl ClientRules {
 impl ClientRule {
     pub(super) fn applies_to(&self, path: &str) -> bool {
         self.prefix.as_ref().is_none_or(|(prefix, _)| prefix.matches(path))
+    }
+
+    fn is_for_all(&self) -> bool {
+        self.prefix.as_ref().is_none_or(|(prefix, _)| prefix.is_everything())
     }
 
     fn apply(&self, client: &mut Client) {

@@ -237,7 +237,7 @@ pub struct Namerd {
     pub period: Duration,
     /// Whether to watch for changes between polls. Default [`Watch::Auto`].
     pub watch: Watch,
-    /// How long an answer may take. Default absent: 10 s or `period`, whichever is longer.
+    /// How long an answer may take. Default absent: see [`Namerd::patience`].
     pub request_timeout: Option<Duration>,
     /// TLS towards namerd. Default absent; with an `https` URL the name is the host of the URL and the roots are
     /// those of the operating system.
@@ -246,6 +246,13 @@ pub struct Namerd {
     pub mode: ResolveMode,
     /// Where the file gives the address.
     pub place: Place,
+}
+
+impl Namerd {
+    /// How long an answer may take: [`Namerd::request_timeout`], else 10 s or `period`, whichever is longer.
+    pub fn patience(&self) -> Duration {
+        self.request_timeout.unwrap_or_else(|| self.period.max(Duration::from_secs(10)))
+    }
 }
 
 /// TLS towards namerd. The URL is always `https` then.

@@ -80,6 +80,11 @@ impl Prefix {
         Ok(Self(segments.split('/').map(str::to_string).collect()))
     }
 
+    /// Whether it is `/`.
+    pub(super) fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `path` begins with these segments: `/svc` matches `/svc` and `/svc/web`, not `/svcx`.
     pub(super) fn matches(&self, path: &str) -> bool {
         let mut segments = path.split('/').skip(1);

@@ -7,6 +7,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use super::client::Client;
 use super::client::ClientRule;
 use super::client::FailFast;
 use super::model::Admin;
@@ -246,7 +247,7 @@ fn resolver(config: &ResolverConfig, path: Option<&str>) -> Value {
         ("namespace", namerd.namespace.as_str().into()),
         (period, namerd.period.as_secs().into()),
         ("watch", watch.into()),
-        ("requestTimeoutMs", millis(namerd.request_timeout)),
+        ("requestTimeoutMs", millis(Some(namerd.patience()))),
         ("tls", namerd.tls.as_ref().map(resolver_tls).into()),
         ("mode", mode.into()),
     ])
@@ -260,25 +261,28 @@ fn balancer(kind: LoadBalancer) -> Value {
     json!({ "kind": kind })
 }
 
-/// Rules with prefixes as they stand in the file, or one for all destinations with the defaults filled in.
+/// What applies to all destinations with the defaults filled in, and rules with prefixes as they stand in the file. Where
+/// there are any, the former is the first of them.
 fn client_rules(router: &Router) -> Value {
-    let rules = router.client.rules();
-    if rules.iter().any(|rule| rule.prefix.is_some()) {
-        let configs: Vec<Value> = rules.iter().map(rule).collect();
-        return json!({ "kind": "io.l5d.static", "configs": configs });
+    let (usual, others) = router.client.usual();
+    if router.client.rules().iter().all(|rule| rule.prefix.is_none()) {
+        return with(object([("kind", "io.l5d.global".into())]), client(&usual));
     }
-    // No rule asks for the name.
-    let client = router.client.for_destination("/");
-    let fields = object([
-        ("kind", "io.l5d.global".into()),
+    let usual = with(object([("prefix", "/".into())]), client(&usual));
+    let configs: Vec<Value> = std::iter::once(usual).chain(others.iter().map(rule)).collect();
+    json!({ "kind": "io.l5d.static", "configs": configs })
+}
+
+fn client(client: &Client) -> Value {
+    let FailFast { max_failures, penalty } = client.fail_fast;
+    object([
         ("tls", client.tls.as_ref().map(client_tls).into()),
-        ("connectTimeoutMs", millis(client.connect_timeout)),
+        ("connectTimeoutMs", millis(Some(client.attempt()))),
         ("maxWaiters", client.max_waiters.into()),
         ("minConnections", client.min_connections.into()),
+        ("failFast", fail_fast(Some(max_failures), Some(penalty))),
         ("loadBalancer", balancer(client.load_balancer)),
-    ]);
-    let FailFast { max_failures, penalty } = client.fail_fast;
-    with(fields, object([("failFast", fail_fast(Some(max_failures), Some(penalty)))]))
+    ])
 }
 
 fn fail_fast(failures: Option<usize>, penalty: Option<Duration>) -> Value {

@@ -19,7 +19,11 @@ fn good(text: &str) -> Config {
 
 /// Everything a configuration says except where it says so.
 fn without_places(config: &Config) -> String {
-    let text = format!("{config:#?}");
+    unplaced(&format!("{config:#?}"))
+}
+
+/// What is printed for developers, in lines, without the places in it.
+fn unplaced(text: &str) -> String {
     let mut out = String::new();
     let mut skipped = None;
     for line in text.lines() {

@@ -65,6 +65,7 @@ pub mod acme;
 mod certs;
 mod config;
 mod connect;
+mod date;
 mod error;
 mod fallback;
 pub mod identity;

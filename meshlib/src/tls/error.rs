@@ -7,6 +7,8 @@ use rustls::AlertDescription;
 use rustls::CertificateError;
 use rustls::InvalidMessage;
 
+use super::date::rfc3339;
+
 /// Why no encrypted connection came about.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -97,7 +99,8 @@ impl From<io::Error> for TlsError {
     }
 }
 
-/// What is wrong with a certificate, and what to do about it where rustls says no more than a name.
+/// What is wrong with a certificate: with dates where rustls says seconds since 1970, and with what to do about it where it
+/// says no more than a name.
 fn reason(error: &CertificateError) -> String {
     match error {
         // The verifier's own type cannot be named without depending on its crate.
@@ -106,6 +109,47 @@ fn reason(error: &CertificateError) -> String {
              pin it, or let the authority issue one for the server"
                 .to_owned()
         }
+        CertificateError::ExpiredContext { time, not_after } => {
+            let (end, now) = (rfc3339(*not_after), rfc3339(*time));
+            format!("certificate expired: it ended at {end}, and it is {now} now")
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            let (begin, now) = (rfc3339(*not_before), rfc3339(*time));
+            format!("certificate not valid yet: it begins at {begin}, and it is {now} now")
+        }
+        CertificateError::ExpiredRevocationListContext { time, next_update } => {
+            let (end, now) = (rfc3339(*next_update), rfc3339(*time));
+            format!("certificate revocation list expired: it ended at {end}, and it is {now} now")
+        }
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_certificate_is_told_as_a_date() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let said = |error| TlsError::from(rustls::Error::InvalidCertificate(error)).to_string();
+
+        let ended =
+            CertificateError::ExpiredContext { time: at(1_796_000_000), not_after: at(1_735_689_599) };
+        let begins = CertificateError::NotValidYetContext { time: at(0), not_before: at(951_782_400) };
+
+        let before = "the peer's certificate is not acceptable: certificate";
+        assert_eq!(
+            said(ended),
+            format!("{before} expired: it ended at 2024-12-31T23:59:59Z, and it is 2026-11-30T00:53:20Z now")
+        );
+        assert_eq!(
+            said(begins),
+            format!(
+                "{before} not valid yet: it begins at 2000-02-29T00:00:00Z, and it is 1970-01-01T00:00:00Z now"
+            )
+        );
     }
 }

@@ -124,10 +124,12 @@ impl Metrics {
     }
 }
 
-/// Says which endpoint could not be connected, and why.
-fn log_failure(endpoint: &Endpoint, error: &Error) {
+/// Says which endpoint of a destination could not be connected, and why.
+fn log_failure(router: &str, dst: &str, endpoint: &Endpoint, error: &Error) {
     tracing::info!(
         target: "linkerd_tcp::balancer::endpoint",
+        router,
+        dst,
         endpoint = %endpoint.addr,
         error = %error.chain(),
         "cannot connect"

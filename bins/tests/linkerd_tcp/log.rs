@@ -38,7 +38,10 @@ async fn an_endpoint_that_cannot_be_connected_is_named_with_the_cause() {
         let program = Program::start(&config);
         let refusals = || {
             let lines = program.stderr().all();
-            lines.iter().any(|line| line.contains(&format!("\"{addr}\"")) && line.contains("refused"))
+            let is_whole =
+                |line: &&String| line.contains(r#""router":"#) && line.contains(r#""dst":"/svc/web""#);
+            let mut lines = lines.iter().filter(|line| line.contains("cannot connect\"")).filter(is_whole);
+            lines.any(|line| line.contains(&format!("\"{addr}\"")) && line.contains("refused"))
         };
 
         // The endpoint that refuses is tried sooner or later, and once is enough.

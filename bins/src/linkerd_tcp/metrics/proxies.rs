@@ -98,16 +98,18 @@ impl Observer for Server {
 
 #[derive(Debug)]
 pub(super) struct Destination {
+    proxy: Box<str>,
     poll_us: Distribution,
     connect_us: Distribution,
 }
 
 impl Destination {
     pub(super) fn new(registry: &Registry, proxy: &str) -> Self {
-        let proxy = [("proxy", proxy)];
+        let there = [("proxy", proxy)];
         Self {
-            poll_us: registry.stats("poll_time_us", "How long it took to get an endpoint.", &proxy),
-            connect_us: registry.stats("connect_latency_us", "How long connecting took.", &proxy),
+            proxy: proxy.into(),
+            poll_us: registry.stats("poll_time_us", "How long it took to get an endpoint.", &there),
+            connect_us: registry.stats("connect_latency_us", "How long connecting took.", &there),
         }
     }
 }
@@ -117,7 +119,9 @@ impl Observer for Destination {
         match event {
             Event::Attempt { waited, .. } => self.poll_us.observe(waited.as_secs_f64() * 1e6),
             Event::Attempted { took, error: None, .. } => self.connect_us.observe(took.as_secs_f64() * 1e6),
-            Event::Attempted { endpoint, error: Some(error), .. } => super::log_failure(endpoint, error),
+            Event::Attempted { name, endpoint, error: Some(error), .. } => {
+                super::log_failure(&self.proxy, name, endpoint, error);
+            }
             _ => {}
         }
     }

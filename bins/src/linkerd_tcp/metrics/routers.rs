@@ -243,6 +243,7 @@ impl Observer for Server {
 
 #[derive(Debug)]
 pub(super) struct Destination {
+    router: Box<str>,
     attempts: Counter,
     connects: Counter,
     failure: Failures,
@@ -255,6 +256,7 @@ impl Destination {
         registry.counter("l5d:route_create", "Destinations set up.", &[("rt", rt)]).inc();
         let there = [("dst", dst), ("rt", rt)];
         Self {
+            router: rt.into(),
             attempts: registry.counter("l5d:balancer:connection:attempts", "Connections attempted.", &there),
             connects: registry.counter("l5d:balancer:connection:connects", "Connections opened.", &there),
             failure: Failures::of_connecting(
@@ -290,9 +292,9 @@ impl Observer for Destination {
                 self.connects.inc();
                 self.connect_us.observe(micros(*took));
             }
-            Event::Attempted { endpoint, error: Some(error), .. } => {
+            Event::Attempted { name, endpoint, error: Some(error), .. } => {
                 self.failure.count(error);
-                super::log_failure(endpoint, error);
+                super::log_failure(&self.router, name, endpoint, error);
             }
             Event::Abandoned { .. } => self.failure.other.inc(),
             _ => {}

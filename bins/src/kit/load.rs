@@ -18,6 +18,7 @@ pub use self::report::Place;
 pub use self::report::Position;
 pub use self::report::Problem;
 pub use self::report::Warning;
+pub use self::report::in_one_line;
 pub(crate) use self::secret::blotted;
 
 pub mod fields;

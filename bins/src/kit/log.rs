@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::io::IsTerminal;
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
@@ -14,6 +15,8 @@ use tracing_subscriber::filter::Directive;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::kit::load::in_one_line;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -102,8 +105,8 @@ pub fn start(options: &LogOptions) {
         eprintln!("{problem}");
     }
     let (writer, terminal) = match options.output {
-        LogOutput::Stderr => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal()),
-        LogOutput::Stdout => (BoxMakeWriter::new(io::stdout), io::stdout().is_terminal()),
+        LogOutput::Stderr => (BoxMakeWriter::new(|| OneLine(io::stderr())), io::stderr().is_terminal()),
+        LogOutput::Stdout => (BoxMakeWriter::new(|| OneLine(io::stdout())), io::stdout().is_terminal()),
     };
     let builder = fmt().with_env_filter(chosen.filter).with_writer(writer);
     let (started, set): (_, Box<Set>) = match options.format {
@@ -131,6 +134,27 @@ fn has_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) ->
     let is_set = |name| variable(name).filter(|value| !value.is_empty());
     let forced = is_set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
     is_set("NO_COLOR").is_none() && (is_terminal || forced)
+}
+
+/// Keeps what is said at once in one line, whatever its fields have in them: the next line is about something else, and the
+/// service manager's journal has an entry for each.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, said: &[u8]) -> io::Result<usize> {
+        let line = said.strip_suffix(b"\n").unwrap_or(said);
+        if line.contains(&b'\n') {
+            let line = in_one_line(&String::from_utf8_lossy(line));
+            self.0.write_all(format!("{line}\n").as_bytes())?;
+        } else {
+            self.0.write_all(said)?;
+        }
+        Ok(said.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Puts another filter in the place of the one in force; false if nothing is logged any more.
@@ -277,6 +301,18 @@ mod tests {
     fn chosen(spec: &str, tool: &'static str, level: Level) -> (String, Vec<String>) {
         let chosen = Chosen::new(spec, &LogOptions::new(tool).with_level(level));
         (chosen.filter.to_string(), chosen.problems)
+    }
+
+    #[test]
+    fn what_is_said_at_once_is_one_line() {
+        let mut written = OneLine(Vec::new());
+        for said in ["INFO a: b\n", "WARN a: c error=f:1:2: k: no\n  | x\n  | ^\nf:3:4: n\r\n\n", "no end"] {
+            assert_eq!(written.write(said.as_bytes()).unwrap(), said.len());
+        }
+        assert_eq!(
+            String::from_utf8(written.0).unwrap(),
+            "INFO a: b\nWARN a: c error=f:1:2: k: no; f:3:4: n\nno end"
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::running::Running;
 use crate::kit::admin::AdminSocket;
 use crate::kit::ending::Ending;
 use crate::kit::limits::Room;
+use crate::kit::load;
 use crate::kit::load::ConfigError;
 use crate::kit::load::Problem;
 use crate::kit::loading::Loading;
@@ -175,7 +176,8 @@ async fn reload(mut running: Running, mut reloads: Reloads, loading: Loading, dr
                 loading.succeeded(&serving);
             }
             Err(error) => {
-                tracing::error!(target: "linkerd_tcp::app", %error, "the configuration was not loaded again; all goes on as before");
+                let line = load::in_one_line(&error);
+                tracing::error!(target: "linkerd_tcp::app", error = %line, "the configuration was not loaded again; all goes on as before");
                 loading.failed(&error, &serving);
                 // What is good of the files that are followed is used.
                 running.look();

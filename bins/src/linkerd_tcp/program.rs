@@ -202,7 +202,7 @@ impl Loaded {
         let Self { config, warnings, .. } = Self::new(args).map_err(|failure| failure.to_string())?;
         let prepared = sessions.prepare(config).map_err(|error| error.to_string())?;
         for warning in warnings.into_iter().chain(prepared.warnings()) {
-            tracing::warn!(target: "linkerd_tcp::app", "{warning}");
+            tracing::warn!(target: "linkerd_tcp::app", "{}", load::in_one_line(&warning.to_string()));
         }
         Ok(prepared)
     }

@@ -1,5 +1,6 @@
 //! What is logged for operators at `RUST_LOG=linkerd_tcp=info`.
 
+use std::fs;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -7,8 +8,10 @@ use meshlib::test_util::Echo;
 use meshlib_namerd::api::Addr;
 use meshlib_namerd::server::Fault;
 use meshlib_namerd::server::NamerdServer;
+use rustix::process::Signal;
 use tempfile::tempdir;
 
+use crate::child::Running;
 use crate::process::PROGRAM;
 use crate::process::Program;
 use crate::talk;
@@ -53,6 +56,33 @@ async fn an_endpoint_that_cannot_be_connected_is_named_with_the_cause() {
     }
 }
 
+/// Of several lines each would be an entry of its own in a journal.
+#[test]
+fn a_configuration_that_is_not_loaded_again_is_told_in_one_line() {
+    let dir = tempdir().unwrap();
+    let write = |more| {
+        let text = format!("admin: {{addr: '127.0.0.1:0'}}\nproxies: []\n{more}");
+        fs::write(dir.path().join("c.yml"), text).unwrap();
+    };
+    write("");
+    let mut command = Command::new(PROGRAM);
+    command.arg("c.yml").current_dir(dir.path()).env("RUST_LOG", "linkerd_tcp=info").env("NO_COLOR", "1");
+    let program = Running::spawn(&mut command);
+    program.stderr().wait_for("its admin address", |line| line.contains("listening for admin requests"));
+
+    write("worker: 1\nbuffer: 2\n");
+    program.signal(Signal::HUP);
+    let said = program.stderr().wait_for("the failure", |line| line.contains("was not loaded again"));
+    assert!(said.contains("error=c.yml:3:1: ") && said.contains("; c.yml:4:1: "), "{said}");
+    // A line that comes after all that there was to say.
+    write("bufferSize: 1\n");
+    program.signal(Signal::HUP);
+    let said = program.stderr().wait_for("the warning", |line| line.contains("1024 to"));
+    assert!(said.contains("WARN") && said.contains("c.yml:3:"), "{said}");
+    program.stderr().wait_for("the success", |line| line.contains("the configuration was loaded again"));
+    assert_eq!(program.stderr().count("  |"), 0, "{:#?}", program.stderr().all());
+}
+
 /// Each change of outcome once, however often it is repeated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resolution_that_fails_is_named_with_the_cause() {
@@ -75,7 +105,7 @@ async fn a_resolution_that_fails_is_named_with_the_cause() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_is_for_people() {
     let dir = tempdir().unwrap();
-    std::fs::write(dir.path().join("c.yml"), "admin: {addr: '127.0.0.1:0'}\nproxies: []\n").unwrap();
+    fs::write(dir.path().join("c.yml"), "admin: {addr: '127.0.0.1:0'}\nproxies: []\n").unwrap();
     let mut command = Command::new(PROGRAM);
     command.arg("c.yml").current_dir(dir.path()).env("RUST_LOG", "linkerd_tcp=info");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -92,7 +122,7 @@ async fn text_is_for_people() {
 /// What is logged from the start to the end.
 async fn logged(rust_log: &str) -> String {
     let dir = tempdir().unwrap();
-    std::fs::write(dir.path().join("c.yml"), "admin: {addr: '127.0.0.1:0'}\nproxies: []\n").unwrap();
+    fs::write(dir.path().join("c.yml"), "admin: {addr: '127.0.0.1:0'}\nproxies: []\n").unwrap();
     let mut command = Command::new(PROGRAM);
     command.arg("c.yml").current_dir(dir.path()).env("RUST_LOG", rust_log);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

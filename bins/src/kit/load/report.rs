@@ -178,6 +178,16 @@ impl From<Problem> for ConfigError {
     }
 }
 
+/// What a [`ConfigError`] or a [`Warning`] prints, as one line of a log: without the lines of the source, and what is wrong
+/// one after the other.
+pub fn in_one_line(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with(MARGIN) && !line.trim().is_empty());
+    lines.map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+/// What lines of the source begin with.
+const MARGIN: &str = "  |";
+
 fn join(problems: &[Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     lines.join("\n")
@@ -200,8 +210,8 @@ fn excerpt(text: &str, at: Position) -> Option<String> {
     let shown: String = line[start..end].iter().collect();
     let shown = format!("{before}{shown}{after}");
     let indent = " ".repeat(before.len() + caret - start);
-    let line = format!("  | {shown}");
-    Some(format!("{}\n  | {indent}^", line.trim_end()))
+    let line = format!("{MARGIN} {shown}");
+    Some(format!("{}\n{MARGIN} {indent}^", line.trim_end()))
 }
 
 /// Lines end at LF, CRLF or a lone CR, as in YAML.
@@ -254,6 +264,18 @@ mod tests {
 
         let error = ConfigError::new(at(2), [at(1)]);
         assert_eq!(error.to_string(), "a:1:1: bad\n  | one\n  | ^\na:2:1: bad\n  | two\n  | ^");
+    }
+
+    #[test]
+    fn a_line_of_a_log_has_all_problems_and_no_source() {
+        let source = Source::new("a", "one\n\n  | three");
+        let at = |line, text| Problem::new(Place::new(&source, Some(Position::new(line, 1)), "k"), text);
+
+        let error = ConfigError::new(at(1, "is bad"), [at(2, "is empty"), at(3, "is odd:\n  no end")]);
+
+        let line = in_one_line(&error.to_string());
+        assert_eq!(line, "a:1:1: k: is bad; a:2:1: k: is empty; a:3:1: k: is odd:; no end");
+        assert_eq!(in_one_line("cannot read a.yml"), "cannot read a.yml");
     }
 
     #[test]

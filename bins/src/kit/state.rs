@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -15,6 +16,7 @@ use tokio::time;
 use tokio::time::Instant;
 
 mod certificate;
+mod endings;
 mod endpoints;
 mod history;
 mod model;
@@ -107,6 +109,7 @@ impl Watching {
             seen: Mutex::default(),
         });
         let watched = Arc::downgrade(&inner);
+        tokio::spawn(endings::watch(Weak::clone(&watched)));
         tokio::spawn(async move {
             let mut ticks = time::interval(INTERVAL);
             ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -125,6 +128,10 @@ impl Watching {
         let now = Instant::now();
         let (mut destinations, left_off) = inner.source.destinations(most);
         let totals = inner.source.totals();
+        let certificates = inner.source.certificates();
+        let at_ms = unix_ms(SystemTime::now());
+        let mut problems = inner.source.problems();
+        problems.extend(endings::problems(&certificates, at_ms));
         let mut seen = inner.seen();
         seen.asked = Some(now);
         for destination in &mut destinations {
@@ -137,16 +144,16 @@ impl Watching {
             tool: inner.tool.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("BUILT_COMMIT").to_owned(),
-            at_ms: unix_ms(SystemTime::now()),
+            at_ms,
             started_ms: unix_ms(inner.started.0),
             uptime_ms: millis(inner.started.1.elapsed()),
             unready: inner.source.unready(),
-            problems: inner.source.problems(),
+            problems,
             reload: inner.source.reload(),
             traffic: seen.history.traffic(now, totals),
             destinations,
             left_off,
-            certificates: inner.source.certificates(),
+            certificates,
         }
     }
 

@@ -3,12 +3,17 @@
 use std::fs;
 use std::process::Command;
 use std::process::Stdio;
+use std::time::Duration;
+use std::time::SystemTime;
 
+use meshlib::test_util::CertOptions;
 use meshlib::test_util::Echo;
+use meshlib::test_util::TestCa;
 use meshlib_namerd::api::Addr;
 use meshlib_namerd::server::Fault;
 use meshlib_namerd::server::NamerdServer;
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::child::Running;
@@ -81,6 +86,34 @@ fn a_configuration_that_is_not_loaded_again_is_told_in_one_line() {
     assert!(said.contains("WARN") && said.contains("c.yml:3:"), "{said}");
     program.stderr().wait_for("the success", |line| line.contains("the configuration was loaded again"));
     assert_eq!(program.stderr().count("  |"), 0, "{:#?}", program.stderr().all());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_has_ended_is_told_and_is_a_problem() {
+    let (ca, dir) = (TestCa::new(), tempdir().unwrap());
+    let ended = CertOptions::default().expired();
+    ca.issue_with(["proxy.example"], &ended).write_to(&dir).unwrap();
+    let now = SystemTime::now();
+    let day = Duration::from_secs(24 * 3600);
+    let ending = CertOptions::default().with_validity(now - day, now + 3 * day);
+    let soon = ca.issue_with(["soon.example"], &ending);
+    fs::write(dir.path().join("soon.pem"), soon.chain_pem()).unwrap();
+    fs::write(dir.path().join("soon.key"), soon.key_pem()).unwrap();
+    let tls = "tls: {defaultIdentity: {certs: [cert.pem], privateKey: key.pem}, \
+               identities: {soon.example: {certs: [soon.pem], privateKey: soon.key}}}";
+
+    let program = Program::start_in(dir, &fixed(&[], tls, ""), &[]);
+
+    let said = program.stderr().wait_for("the end", |line| line.contains("a certificate has ended"));
+    assert!(said.contains("ERROR") && said.contains("proxy.example") && said.contains("cert.pem"), "{said}");
+    let (_, date) = said.split_once(r#""ended":"20"#).unwrap();
+    let said = program.stderr().wait_for("the other", |line| line.contains("a certificate ends soon"));
+    assert!(said.contains("WARN") && said.contains("soon.example") && said.contains("soon.pem"), "{said}");
+    let state = ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let problem = state["problems"][0].as_str().unwrap();
+    assert!(problem.contains("proxy.example") && problem.contains(&date[..18]), "{problem}");
+    assert_eq!(state["problems"].as_array().unwrap().len(), 1);
 }
 
 /// Each change of outcome once, however often it is repeated.

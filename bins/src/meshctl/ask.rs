@@ -31,6 +31,9 @@ const LARGEST: usize = 64 * 1024 * 1024;
 /// Most lines of an answer that are shown where something else was wanted.
 const LINES: usize = 20;
 
+/// Said of what answers with pages for people, or has text where ours have none.
+const OTHER: &str = "this does not look like an admin address of linkerd-tcp, tproxy-poc or tricot";
+
 /// Asks one program, on a connection that is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
@@ -43,6 +46,8 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    /// What no program of ours answers to what is asked here.
+    pub(super) is_html: bool,
     body: Bytes,
 }
 
@@ -131,11 +136,17 @@ impl Client {
 
     /// The error for an answer that is not what was asked for.
     pub(super) fn refused(&self, path: &'static str, answer: &Answer) -> AskError {
-        let status = answer.status;
-        let said = match &*answer.lines().join("\n") {
+        let (status, mut lines) = (answer.status, answer.lines());
+        // Only of a filter there may be more to say than a line.
+        if (status, path) != (StatusCode::BAD_REQUEST, "/log-level") {
+            lines.truncate(1);
+        }
+        let said = match &*lines.join("\n") {
+            _ if answer.is_html => format!(": {OTHER}"),
             "" if status == StatusCode::NOT_FOUND => {
                 ": it has no such page, or is not the admin address of such a program".into()
             }
+            said if status == StatusCode::NOT_FOUND => format!(": {OTHER}: {said}"),
             "" if status == StatusCode::FORBIDDEN => ": it is for clients on the same machine only".into(),
             "" => String::new(),
             said => format!(": {said}"),
@@ -168,10 +179,12 @@ impl Client {
             }
             match answered {
                 Ok(answer) => {
-                    let status = answer.status();
+                    let (status, kind) = (answer.status(), answer.headers().get(header::CONTENT_TYPE));
+                    let is_html = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
                     let body = answer.into_body().collect(LARGEST).await;
                     let body = body.map_err(|source| AskError::Partial { admin: admin(), source })?;
-                    return Ok(Answer { status, body });
+                    let is_html = is_html || body.trim_ascii_start().starts_with(b"<");
+                    return Ok(Answer { status, is_html, body });
                 }
                 Err(error) => last = AskError::Unanswered { admin: admin(), source: Box::new(error) },
             }

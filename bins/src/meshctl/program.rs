@@ -189,7 +189,7 @@ async fn ready(client: &Client) -> Result<(), Failure> {
             cli::print("ready");
             Ok(())
         }
-        StatusCode::SERVICE_UNAVAILABLE if !answer.lines().is_empty() => {
+        StatusCode::SERVICE_UNAVAILABLE if !answer.is_html && !answer.lines().is_empty() => {
             let each = format!("\n{}: not ready: ", TOOL.name);
             Err(Failure::Runtime(format!("not ready: {}", answer.lines().join(&each))))
         }
@@ -207,7 +207,7 @@ async fn log_level(client: &Client, filter: Option<&str>) -> Result<(), Failure>
         }
     };
     let answer: Answer = asked.map_err(Failure::runtime)?;
-    if !answer.status.is_success() {
+    if !answer.status.is_success() || answer.is_html {
         return Err(Failure::runtime(client.refused(page, &answer)));
     }
     print(&answer.lines());

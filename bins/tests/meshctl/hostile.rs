@@ -61,6 +61,43 @@ fn no_text_of_a_program_is_a_command_for_the_terminal() {
     assert_eq!(whole(&program), whole(&Program::usual()));
 }
 
+#[test]
+fn of_the_pages_of_another_server_one_line_is_shown_at_most() {
+    let page = |status: u16, kind: &'static str, body: &'static str| {
+        let mut answer = text(body);
+        *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+        answer
+    };
+    let other = "this does not look like an admin address of linkerd-tcp, tproxy-poc or tricot";
+    let html = "<!DOCTYPE html>\n<html>\n<head><title>nginx</title></head>\n</html>\n";
+    for (status, kind, body, said) in [
+        (404, "text/html; charset=utf-8", html, format!("{other}\n")),
+        (502, "text/html", "a\nb\n", format!("{other}\n")),
+        (503, "text/plain", html, format!("{other}\n")),
+        (404, "text/plain", "404 page not found\nat all\n", format!("{other}: 404 page not found\n")),
+        (502, "text/plain", "no upstream\nat all\n", "no upstream\n".to_owned()),
+    ] {
+        let mut pages = Router::new();
+        for path in ["/state.json", "/ready", "/log-level"] {
+            pages = pages.get(path, move |_| page(status, kind, body));
+        }
+        let program = Program::start(pages);
+        for (command, path) in [("stat", "/state.json"), ("ready", "/ready"), ("log-level", "/log-level")] {
+            let ended = program.run(&[command]);
+            assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{command}");
+            let addr = program.addr();
+            assert_eq!(ended.stderr, format!("meshctl: {addr} answers {status} to {path}: {said}"));
+        }
+    }
+
+    // Not every server says with its status that it is another one.
+    let program = Program::start(Router::new().get("/log-level", move |_| page(200, "text/html", html)));
+    let ended = program.run(&["log-level"]);
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    assert!(ended.stderr.ends_with(&format!("answers 200 to /log-level: {other}\n")), "{ended:?}");
+}
+
 /// Makes all numbers as large as their fields can be, which are told apart by what is in them.
 fn with_huge(value: &mut Value) {
     match value {

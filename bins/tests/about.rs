@@ -22,6 +22,7 @@ fn run(path: &str, args: &[&str]) -> Output {
     Command::new(path)
         .args(args)
         .env("TRICOT_WORKERS", "3")
+        .env_remove("COLUMNS")
         .stdin(Stdio::null())
         .output()
         .expect("it can be run")
@@ -88,6 +89,19 @@ fn completions_for_five_shells_know_every_option_of_the_help() {
         }
         let none = run(path, &["--completions", "cmd"]);
         assert!(!none.status.success() && none.stdout.is_empty(), "{none:?}");
+    }
+}
+
+#[test]
+fn what_stands_behind_the_options_is_not_wrapped() {
+    // As wide as the help is where there is no terminal.
+    for (name, path) in PROGRAMS {
+        let help = printed(path, &["--help"]);
+        let (_, behind) = help.split_once("\nSignals:\n").unwrap_or_else(|| panic!("{name}: {help}"));
+        let is_title = |line: &str| line.ends_with(':') && line.starts_with(|c: char| c.is_ascii_uppercase());
+        for line in behind.lines().filter(|line| !line.is_empty() && !is_title(line)) {
+            assert!(line.starts_with("  ") && line.len() <= 100, "{name}: {line}");
+        }
     }
 }
 

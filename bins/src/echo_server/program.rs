@@ -62,11 +62,13 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 Signals:
   TERM, INT, QUIT
-             stop accepting, let connections end within 10 s, exit 0; a second one exits at once with 1
+             stop accepting, let connections end within 10 s, exit 0;
+             a second one exits at once with 1
   HUP, USR1  nothing
 
 Environment:
-  RUST_LOG   what to log to stdout, such as echo_server=debug, which shows what clients say [default: echo_server=info]
+  RUST_LOG   what to log to stdout, such as echo_server=debug, which shows what clients say
+             [default: echo_server=info]
   NO_COLOR   if set, log lines have no colour; CLICOLOR_FORCE gives them some without a terminal
 
 Exit status:

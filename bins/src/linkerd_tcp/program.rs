@@ -94,8 +94,10 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 Signals:
   TERM, INT, QUIT
-             stop accepting, let streams end within --drain, exit 0; a second one exits at once with 1
-  HUP        load the configuration, certificates and keys again: all of it, or nothing if something is wrong
+             stop accepting, let streams end within --drain, exit 0;
+             a second one exits at once with 1
+  HUP        load the configuration, certificates and keys again:
+             all of it, or nothing if something is wrong
   USR1       nothing
 
 Environment:

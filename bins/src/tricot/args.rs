@@ -364,13 +364,16 @@ struct Email(Option<Box<str>>);
 const AFTER_HELP: &str = "\
 Values:
   Lengths of time have a unit: 500ms, 5s, 2m, 1h.
-  A variable that is set but empty is as good as unset where there is no default, except for TRICOT_LETSENCRYPT_EMAIL.
+  A variable that is set but empty is as good as unset where there is no default, except for
+  TRICOT_LETSENCRYPT_EMAIL.
   A variable that begins with TRICOT_ and is none of these is warned of, and refused by --check.
 
 Signals:
   TERM, INT, QUIT
-             stop accepting, let requests end within --shutdown-grace, exit 0; a second one exits at once with 1
-  HUP        read the file with the token for Consul again; certificates and keys for Consul are followed without it
+             stop accepting, let requests end within --shutdown-grace, exit 0;
+             a second one exits at once with 1
+  HUP        read the file with the token for Consul again; certificates and keys for Consul are
+             followed without it
   USR1       try orders for certificates that have failed again at once
 
 Environment:
@@ -386,7 +389,8 @@ Exit status:
 
 Examples:
   tricot --letsencrypt-email admin@example.com
-  TRICOT_LETSENCRYPT_EMAIL=admin@example.com TRICOT_ACME_DIRECTORY=staging tricot --http-bind-addr '[::]:80'";
+  TRICOT_LETSENCRYPT_EMAIL=admin@example.com TRICOT_ACME_DIRECTORY=staging \\
+    tricot --http-bind-addr '[::]:80'";
 
 fn email(text: &str) -> Result<Email, String> {
     values::email(text).map(Email)

@@ -180,6 +180,7 @@ fn every_service_is_hardened_watched_and_told_of() {
             assert_eq!(values(&unit, key).len(), 1, "{file}: {key}");
         }
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
+        assert!(values(&unit, "Documentation")[0].starts_with(&format!("man:{name}(8) https://")), "{file}");
         assert!(values(&unit, "ExecStart")[0].starts_with(&format!("/usr/bin/{name}")), "{file}");
     }
 }
@@ -317,6 +318,25 @@ impl Package {
     }
 }
 
+/// Follows the links of all pages in a folder, and says how many lead to other files: all of them are there.
+fn links(folder: &Path) -> usize {
+    let mut found = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        for target in targets.filter(|it| !it.starts_with('#') && !it.starts_with("http")) {
+            let file = target.split('#').next().unwrap();
+            assert!(folder.join(file).is_file(), "{} links to {target}", path.display());
+            found += 1;
+        }
+    }
+    found
+}
+
 /// Tries a package: its files, those of them that are the administrator's, the units that its scripts are about.
 fn holds(tool: &str, files: &[&str], configs: &[&str], units: &str) -> Option<(Package, PathBuf)> {
     let package = Package::build(tool)?;
@@ -348,6 +368,9 @@ fn holds(tool: &str, files: &[&str], configs: &[&str], units: &str) -> Option<(P
         .unwrap()
         .0;
     assert!((17..=41).contains(&libc.parse::<u32>().unwrap()), "{depends}");
+    // `dpkg-deb` says nothing of a field that is not there.
+    assert_eq!(package.field("Suggests"), if tool == "meshctl" { "" } else { "meshctl" });
+    assert!(links(&root.join("usr/share/doc").join(tool)) > 3, "the pages of {tool} lead to each other");
     let sums = fs::read_to_string(root.join("DEBIAN/md5sums")).unwrap();
     assert_eq!(sums.lines().count(), files.len() - configs.len());
     Some((package, root))
@@ -365,6 +388,7 @@ fn a_package_of_linkerd_tcp_has_all_that_belongs_to_it() {
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/changelog.Debian.gz",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/copyright",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/alerts.yml",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/linkerd-tcp.json",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/linkerd-tcp.socket",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/examples/meshlib.json",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/linkerd-tcp-config.md",
@@ -372,6 +396,7 @@ fn a_package_of_linkerd_tcp_has_all_that_belongs_to_it() {
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/metrics.md",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/migrating.md",
         "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/operating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/linkerd-tcp/packages.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/linkerd-tcp.fish",
         "-rw-r--r-- root/root ./usr/share/man/man5/linkerd-tcp.yml.5.gz",
         "-rw-r--r-- root/root ./usr/share/man/man8/linkerd-tcp.8.gz",
@@ -409,6 +434,7 @@ fn a_package_of_tproxy_poc_has_the_server_with_it() {
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/examples/meshlib.json",
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/metrics.md",
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/operating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/packages.md",
         "-rw-r--r-- root/root ./usr/share/doc/tproxy-poc/tproxy.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/echo-server.fish",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/tproxy-poc.fish",
@@ -449,6 +475,7 @@ fn a_package_of_tricot_keeps_its_settings_from_others() {
         "-rw-r--r-- root/root ./usr/share/doc/tricot/metrics.md",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/migrating.md",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/operating.md",
+        "-rw-r--r-- root/root ./usr/share/doc/tricot/packages.md",
         "-rw-r--r-- root/root ./usr/share/doc/tricot/tricot.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/tricot.fish",
         "-rw-r--r-- root/root ./usr/share/man/man8/tricot.8.gz",
@@ -473,6 +500,7 @@ fn a_package_of_meshctl_has_nothing_to_be_started() {
         "-rw-r--r-- root/root ./usr/share/doc/meshctl/changelog.Debian.gz",
         "-rw-r--r-- root/root ./usr/share/doc/meshctl/copyright",
         "-rw-r--r-- root/root ./usr/share/doc/meshctl/meshctl.md",
+        "-rw-r--r-- root/root ./usr/share/doc/meshctl/operating.md",
         "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/meshctl.fish",
         "-rw-r--r-- root/root ./usr/share/man/man1/meshctl.1.gz",
         "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_meshctl",

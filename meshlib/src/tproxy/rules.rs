@@ -309,6 +309,17 @@ impl Rules {
         filters.into_iter().chain(route::listings(self)).collect()
     }
 
+    /// What shows by the fewest commands whether the rules are set with this tool: three, or with iptables and both families
+    /// six. Other than [`listings`](Self::listings) they find nothing of ours in a family without a listener, or in tables
+    /// of iptables where these rules have nothing.
+    pub fn own_listings(&self, tool: Tool) -> Vec<Listing> {
+        let filters = match tool {
+            Tool::Nft => vec![nft::listing(Some(self))],
+            _ => self.families().map(|family| iptables::own_listing(self, tool, family)).collect(),
+        };
+        filters.into_iter().chain(route::listings(self)).filter(Listing::wants_any).collect()
+    }
+
     pub(crate) fn families(&self) -> impl Iterator<Item = Family> {
         FAMILIES.into_iter().filter(|family| self.listener(*family).is_some())
     }

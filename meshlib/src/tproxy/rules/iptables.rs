@@ -115,6 +115,19 @@ pub(super) fn listing(tool: Tool, family: Family, rules: Option<&Rules>) -> List
     Listing::of_iptables(save, wanted)
 }
 
+/// What is there of ours where these rules have something, compared with what they want. One table is read alone: those of
+/// others, which may have very many rules, are left out.
+pub(super) fn own_listing(rules: &Rules, tool: Tool, family: Family) -> Listing {
+    let mut tables: Vec<_> = chains(rules, family).map(|(chain, _)| chain.table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let mut listing = listing(tool, family, Some(rules));
+    if let [table] = tables.as_slice() {
+        listing.command.args.extend(["-t".to_owned(), (*table).to_owned()]);
+    }
+    listing
+}
+
 fn unset(tool: Tool, family: Family, which: impl Fn(&Chain) -> bool) -> Vec<Command> {
     let programs = Programs::of(tool, family);
     let chosen = || CHAINS.iter().filter(|chain| which(chain));

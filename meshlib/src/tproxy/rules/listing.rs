@@ -54,6 +54,11 @@ impl Listing {
         Self { command, wanted, read: of_routes }
     }
 
+    /// Whether it is to show any rule of ours.
+    pub(super) fn wants_any(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
     /// What differs between the rules that are wanted and those of ours in the command's output. Where only the order
     /// differs, all that is out of place is both missing and unexpected.
     pub fn compare(&self, output: &str) -> Vec<Difference> {

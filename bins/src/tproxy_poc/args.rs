@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::ArgMatches;
+use clap::FromArgMatches;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
@@ -31,6 +33,31 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) intercept: InterceptArgs,
 
+    /// How connections are served.
+    #[command(flatten)]
+    pub(super) proxy: ProxyArgs,
+
+    /// Check the arguments, then exit: 0 if all is well, 2 if not. Needs no privilege, opens no socket and sets no rule
+    #[arg(long)]
+    pub(super) check: bool,
+
+    /// Print the arguments that are in force, defaults included, as YAML, then exit
+    #[arg(long, conflicts_with = "check")]
+    pub(super) print_config: bool,
+
+    /// Ask the program that runs with the same --metrics whether it wants traffic, then exit: 0 if it does, 1 if not. For
+    /// health checks in containers
+    #[arg(long, conflicts_with_all = ["check", "print_config"], requires = "metrics")]
+    pub(super) probe_ready: bool,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(super) log_format: LogFormat,
+}
+
+/// How connections are served: rules do not depend on it.
+#[derive(Debug, clap::Args)]
+pub(super) struct ProxyArgs {
     /// Which address servers see
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, ignore_case = true)]
     pub(super) source: SourceArg,
@@ -70,23 +97,6 @@ pub(super) struct Args {
     /// Threads that serve connections [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) workers: Option<u16>,
-
-    /// Check the arguments, then exit: 0 if all is well, 2 if not. Needs no privilege, opens no socket and sets no rule
-    #[arg(long)]
-    pub(super) check: bool,
-
-    /// Print the arguments that are in force, defaults included, as YAML, then exit
-    #[arg(long, conflicts_with = "check")]
-    pub(super) print_config: bool,
-
-    /// Ask the program that runs with the same --metrics whether it wants traffic, then exit: 0 if it does, 1 if not. For
-    /// health checks in containers
-    #[arg(long, conflicts_with_all = ["check", "print_config"], requires = "metrics")]
-    pub(super) probe_ready: bool,
-
-    /// How log lines look
-    #[arg(long, value_enum, default_value_t, global = true)]
-    pub(super) log_format: LogFormat,
 }
 
 /// What is intercepted and how: all that rules depend on.
@@ -150,11 +160,43 @@ pub(super) struct InterceptArgs {
 }
 
 /// What to do instead of running the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Handle rules only
-    #[command(subcommand)]
-    Rules(RulesCommand),
+    /// Handle rules only; what is for the proxy alone, such as --metrics, may stand behind it and means nothing
+    Rules {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: RulesCommand,
+
+        /// What stands there for the proxy only.
+        #[command(flatten)]
+        _meaningless: Meaningless,
+    },
+}
+
+/// The arguments of [`ProxyArgs`], which may stand behind a subcommand. Help does not show them there.
+#[derive(Debug)]
+pub(super) struct Meaningless(());
+
+impl clap::Args for Meaningless {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let proxy = ProxyArgs::augment_args(clap::Command::new("proxy"));
+        command.args(proxy.get_arguments().map(|arg| arg.clone().global(true).hide(true)))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Meaningless {
+    fn from_arg_matches(_: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(()))
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
+        Ok(())
+    }
 }
 
 /// What to do with rules.

@@ -44,14 +44,14 @@ pub fn main() -> ExitCode {
                 "--check, --print-config and --probe-ready are about the proxy and go with no subcommand";
             TOOL.ended(Args::command(), Err(Failure::Usage(text.into())))
         }
-        Some(Command::Rules(command)) => commands::handle(&args.intercept, command)
+        Some(Command::Rules { command, .. }) => commands::handle(&args.intercept, command)
             .unwrap_or_else(|failure| TOOL.ended(Args::command(), Err(failure))),
         None => TOOL.ended(Args::command(), run(&args, given)),
     }
 }
 
 fn run(args: &Args, given: Value) -> Result<(), Failure> {
-    if let (true, Some(admin)) = (args.probe_ready, args.metrics) {
+    if let (true, Some(admin)) = (args.probe_ready, args.proxy.metrics) {
         return probe::ready(admin);
     }
     let plan = Plan::new(&args.intercept)?;
@@ -67,7 +67,7 @@ fn run(args: &Args, given: Value) -> Result<(), Failure> {
     if tool.is_some() {
         privileges::for_rules()?;
     }
-    let is_spoofing = args.source != SourceArg::None;
+    let is_spoofing = args.proxy.source != SourceArg::None;
     if is_spoofing || plan.rules.intercept == Intercept::Tproxy {
         privileges::for_sockets(is_spoofing)?;
     }

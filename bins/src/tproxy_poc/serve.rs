@@ -57,14 +57,14 @@ pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<To
     };
     tracing::info!(target: "tproxy_poc", "{using}");
     tracing::info!(target: "tproxy_poc", "Setting up listener");
-    let workers = args.workers.map_or_else(workers::usual, usize::from);
+    let workers = args.proxy.workers.map_or_else(workers::usual, usize::from);
     let listeners = listen(args, &plan, workers)?;
-    let admin = args.metrics.map(|addr| {
+    let admin = args.proxy.metrics.map(|addr| {
         AdminSocket::open(addr)
             .map_err(|error| Failure::Runtime(format!("cannot listen at {addr} for --metrics: {error}")))
     });
     let admin = admin.transpose()?;
-    let wire = Arc::new(Wire::new(args, &plan, Loops::new(plan.addrs.clone(), tool.is_some())));
+    let wire = Arc::new(Wire::new(&args.proxy, &plan, Loops::new(plan.addrs.clone(), tool.is_some())));
     let applied = match tool {
         None => {
             check(&plan);
@@ -74,11 +74,11 @@ pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<To
             tracing::info!(target: "tproxy_poc", "Setting up iptables");
             tracing::info!(target: "tproxy_poc", "Configuring route table");
             let applied = rules::apply(plan.rules.clone(), tool)?;
-            (!args.keep_rules).then(|| Arc::new(applied))
+            (!args.proxy.keep_rules).then(|| Arc::new(applied))
         }
     };
     let intercept = plan.rules.intercept;
-    let ending = Ending::after(release(applied.clone()), Drain::new(), args.drain_timeout);
+    let ending = Ending::after(release(applied.clone()), Drain::new(), args.proxy.drain_timeout);
     let kept = if applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
     let serving = Serving { args, given, intercept, wire, ending, room: Room::new(), kept };
     let result = serving.run(listeners, admin, &mut signals).await;
@@ -158,7 +158,7 @@ impl Serving<'_> {
 
     /// What each worker does.
     fn jobs(&self, listeners: Vec<Vec<TcpListener>>) -> Vec<Vec<Job>> {
-        let limit = self.args.max_connections.map(|most| {
+        let limit = self.args.proxy.max_connections.map(|most| {
             Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)))
         });
         let intercept = self.intercept;
@@ -233,7 +233,7 @@ async fn release(applied: Option<Arc<Applied>>) {
 fn listen(args: &Args, plan: &Plan, workers: usize) -> Result<Vec<Vec<TcpListener>>, Failure> {
     let has_v4 = plan.addrs.iter().any(SocketAddr::is_ipv4);
     let options = ListenOptions::default()
-        .with_backlog(args.backlog)
+        .with_backlog(args.proxy.backlog)
         .with_intercept(Some(plan.rules.intercept))
         .with_only_v6(has_v4);
     let mut all: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();

@@ -34,9 +34,9 @@ use tower::ServiceExt;
 use tower::service_fn;
 use tower::util::option_layer;
 
-use super::args::Args;
 use super::args::HeaderArg;
 use super::args::OnSpoofError;
+use super::args::ProxyArgs;
 use super::args::SourceArg;
 use super::loops::Loops;
 use super::metrics::Metrics;
@@ -59,7 +59,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(args: &Args, plan: &Plan, loops: Loops) -> Self {
+    pub(super) fn new(args: &ProxyArgs, plan: &Plan, loops: Loops) -> Self {
         let source = client_source(args.source, plan);
         let mark = source.is_some().then(|| mark(plan)).flatten();
         let connector = |options| {

@@ -153,6 +153,30 @@ fn check_shows_what_is_missing() {
 }
 
 #[test]
+fn the_command_line_of_the_proxy_may_stand_behind_a_subcommand() {
+    let Some(net) = pod() else { return };
+    let rules = "--mode tproxy --ports 80";
+    let all = "--source client-ip --on-spoof-error local --keep-rules --connect-timeout 1s --drain 3s --backlog 9 \
+               --max-connections 5 --send-proxy-protocol v2 --metrics 127.0.0.1:9990 --workers 1 --log-format json";
+
+    assert_eq!(
+        succeed(&net.pod, &format!("rules print {rules} {all}")),
+        succeed(&net.pod, &format!("rules print {rules}"))
+    );
+    succeed(&net.pod, &format!("rules apply {all} {rules}"));
+    succeed(&net.pod, &format!("rules check {rules}"));
+    succeed(&net.pod, &format!("rules {all} check {rules}"));
+    succeed(&net.pod, &format!("rules remove {rules} {all}"));
+
+    let misspelt = run(&net.pod, &format!("rules check {rules} --worker 1"));
+    assert_eq!(misspelt.code, Some(2), "{misspelt:?}");
+    let wrong = run(&net.pod, &format!("rules check {rules} --workers 0"));
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    let help = succeed(&net.pod, "rules check --help");
+    assert!(help.contains("--mode") && !help.contains("--metrics") && !help.contains("--keep"), "{help}");
+}
+
+#[test]
 fn printing_needs_no_privilege() {
     let Some(net) = pod() else { return };
     let (_dir, program) = for_everybody();

@@ -165,6 +165,8 @@ fn every_program_shows_what_it_knows_of_itself() {
             json("/names.json")["destinations"].as_array().unwrap().len(),
             usize::from(name == "linkerd-tcp")
         );
+        let towards = (name == "tproxy-poc").then_some("port 1 of 127.0.0.1");
+        assert_eq!(state.get("towards").and_then(Value::as_str), towards, "{state:#}");
         for path in ["/history.json", "/certs.json"] {
             assert!(json(path).is_array(), "{name}{path}");
         }

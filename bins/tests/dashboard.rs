@@ -341,6 +341,17 @@ async fn what_is_left_off_is_told() {
 }
 
 #[tokio::test]
+async fn a_program_without_destinations_of_its_own_says_where_connections_go() {
+    let towards = Some("port 3000 of <b>".to_owned());
+    let of_clients = flat(&page(Made { destinations: Vec::new(), towards, ..Made::calm() }).await);
+    let none = flat(&page(Made { destinations: Vec::new(), ..Made::calm() }).await);
+
+    let said = "This program has none of its own: each connection goes to port 3000 of &lt;b&gt;.</p>";
+    assert!(of_clients.contains(said) && !of_clients.contains("0 endpoints"), "{of_clients}");
+    assert!(none.contains("There are none.") && none.contains("0 endpoints"), "{none}");
+}
+
+#[tokio::test]
 async fn answers_forbid_whatever_they_do_not_need() {
     let router = router(Made::calm());
     let (_, page) = ask(&router, "/dashboard").await;

@@ -52,6 +52,11 @@ pub trait Source: Send + Sync + 'static {
     /// Where traffic goes, with at most so many endpoints in all, and how many endpoints were left off.
     fn destinations(&self, most: usize) -> (Vec<Destination>, usize);
 
+    /// Where each connection goes, in words, in a program that has no destinations of its own. Default: it has some.
+    fn towards(&self) -> Option<String> {
+        None
+    }
+
     /// The certificates that it shows or uses.
     fn certificates(&self) -> Vec<Certificate>;
 
@@ -152,6 +157,7 @@ impl Watching {
             reload: inner.source.reload(),
             traffic: seen.history.traffic(now, totals),
             destinations,
+            towards: inner.source.towards(),
             left_off,
             certificates,
         }

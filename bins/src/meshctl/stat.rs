@@ -33,9 +33,9 @@ pub(super) fn lines(state: &State, detail: Detail) -> Vec<String> {
         let more = row.wide_cells().into_iter().take(wide.len());
         table.push(row.cells().into_iter().chain(more));
     }
-    match state.destinations.len() {
-        0 => lines.push("no destinations".into()),
-        _ => lines.extend(table.lines()),
+    match none(state) {
+        Some(none) => lines.push(none),
+        None => lines.extend(table.lines()),
     }
     if state.left_off > 0 {
         lines.push(format!("... and {} more endpoints", state.left_off));
@@ -45,6 +45,15 @@ pub(super) fn lines(state: &State, detail: Detail) -> Vec<String> {
         lines.extend(certificates(state));
     }
     lines
+}
+
+/// What stands in the place of destinations if there are none.
+pub(super) fn none(state: &State) -> Option<String> {
+    let none = || match &state.towards {
+        Some(towards) => format!("no destinations of its own: each connection goes to {towards}"),
+        None => "no destinations".to_owned(),
+    };
+    state.destinations.is_empty().then(none)
 }
 
 /// How the program as a whole does, in a line, and a line for each thing that is wrong with it.

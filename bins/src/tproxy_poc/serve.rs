@@ -198,6 +198,10 @@ impl Source for Knows {
         (Vec::new(), 0)
     }
 
+    fn towards(&self) -> Option<String> {
+        Some(self.wire.server.in_words())
+    }
+
     fn certificates(&self) -> Vec<Certificate> {
         Vec::new()
     }

@@ -50,6 +50,20 @@ impl Target {
         }
     }
 
+    /// For people: a connection goes to this.
+    pub(super) fn in_words(self) -> String {
+        let host = match self.host {
+            Host::Original => "the address that its client wanted".into(),
+            Host::Loopback => "a loopback address".into(),
+            Host::Ip(ip) => ip.to_string(),
+        };
+        match self.port {
+            Some(port) => format!("port {port} of {host}"),
+            None if self.host == Host::Original => "the address and the port that its client wanted".into(),
+            None => format!("{host}, at the port that its client wanted"),
+        }
+    }
+
     pub(super) fn is_loopback(self) -> bool {
         match self.host {
             Host::Original => false,
@@ -104,6 +118,16 @@ mod tests {
         assert_eq!(of("loopback:original", "[fd77::3]:80"), "[::1]:80");
         assert_eq!(of("192.0.2.1:81", "10.0.0.1:80"), "192.0.2.1:81");
         assert_eq!(of("[::1]:original", "[fd77::3]:80"), "[::1]:80");
+    }
+
+    #[test]
+    fn words_say_what_is_as_dialled() {
+        let words = |target: &str| target.parse::<Target>().unwrap().in_words();
+
+        assert_eq!(words("original:original"), "the address and the port that its client wanted");
+        assert_eq!(words("original:3000"), "port 3000 of the address that its client wanted");
+        assert_eq!(words("loopback:3000"), "port 3000 of a loopback address");
+        assert_eq!(words("192.0.2.1:original"), "192.0.2.1, at the port that its client wanted");
     }
 
     #[test]

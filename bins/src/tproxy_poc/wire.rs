@@ -47,7 +47,7 @@ use super::upstream::Target;
 /// How connections go on to servers.
 #[derive(Debug)]
 pub(super) struct Wire {
-    server: Target,
+    pub(super) server: Target,
     /// From the client's address, unless that is not wanted.
     connect: BoxConnector,
     /// From our own, where that is the lesser evil.

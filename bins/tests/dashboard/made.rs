@@ -20,6 +20,7 @@ pub(crate) struct Made {
     pub(crate) unready: Vec<String>,
     pub(crate) reload: Reload,
     pub(crate) left_off: usize,
+    pub(crate) towards: Option<String>,
     /// How much more has ended at each look.
     pub(crate) each: u64,
     pub(crate) ended: AtomicU64,
@@ -50,6 +51,10 @@ impl Source for Made {
 
     fn destinations(&self, _: usize) -> (Vec<Destination>, usize) {
         (self.destinations.clone(), self.left_off)
+    }
+
+    fn towards(&self) -> Option<String> {
+        self.towards.clone()
     }
 
     fn certificates(&self) -> Vec<Certificate> {

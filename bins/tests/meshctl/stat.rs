@@ -92,6 +92,19 @@ fn a_program_without_destinations_says_so() {
 }
 
 #[test]
+fn a_program_without_destinations_of_its_own_says_where_connections_go() {
+    let mut state: Value = serde_json::from_str(STATE).unwrap();
+    (state["destinations"], state["left_off"]) = (Value::Array(Vec::new()), 0.into());
+    state["towards"] = "port 3000 of \u{1b}[2Jit".into();
+    let program = Program::start(Router::new().get("/state.json", move |_| json(state.to_string())));
+
+    let stat = program.run(&["stat"]);
+
+    let last = "no destinations of its own: each connection goes to port 3000 of ?[2Jit";
+    assert_eq!(stat.stdout.lines().last(), Some(last), "{stat:?}");
+}
+
+#[test]
 fn the_address_is_taken_from_an_argument_or_a_variable_in_each_of_its_forms() {
     let program = Program::usual();
     let port = program.addr().port();

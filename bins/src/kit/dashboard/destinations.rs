@@ -39,8 +39,13 @@ const LEGEND: &str = "<details id=\"legend\"><summary id=\"words\">What the word
 
 /// Writes the tables.
 pub(super) fn write(html: &mut Html, state: &State) {
-    html.markup("<section aria-labelledby=\"to\">\n<h2 id=\"to\">Destinations <small>");
-    html.text(summary(&state.destinations)).markup("</small></h2>\n");
+    html.markup("<section aria-labelledby=\"to\">\n<h2 id=\"to\">Destinations");
+    if let (Some(towards), true) = (&state.towards, state.destinations.is_empty()) {
+        html.markup("</h2>\n<p class=\"note\">This program has none of its own: each connection goes to ");
+        html.text(towards).markup(".</p>\n</section>\n");
+        return;
+    }
+    html.markup(" <small>").text(summary(&state.destinations)).markup("</small></h2>\n");
     if state.left_off > 0 {
         html.markup("<p class=\"note\">").text(words::counted(
             state.left_off,

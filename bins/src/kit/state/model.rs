@@ -40,6 +40,9 @@ pub struct State {
     /// Where it goes.
     #[serde(default)]
     pub destinations: Vec<Destination>,
+    /// Where it goes in a program that has no destinations of its own, in words: each connection goes there. Absent in others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub towards: Option<String>,
     /// How many endpoints are not shown.
     #[serde(default)]
     pub left_off: usize,

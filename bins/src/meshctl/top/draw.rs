@@ -239,6 +239,9 @@ fn sparkline(values: impl Iterator<Item = Option<f64>>, style: Style) -> Sparkli
 
 fn rows(view: &mut View, palette: Palette, page: &mut Page<'_>) {
     page.cut(1);
+    if let Some(none) = stat::none(&view.state) {
+        return page.line(Line::raw(none));
+    }
     let rows: Vec<_> = view.rows().into_iter().map(|row| row.cells().map(table::bounded)).collect();
     let left_off = view.state.left_off;
     let room = usize::from(page.area.height.saturating_sub(1 + u16::from(left_off > 0)));

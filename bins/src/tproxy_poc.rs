@@ -14,6 +14,7 @@ mod rules;
 mod run;
 mod serve;
 mod upstream;
+mod watch;
 mod wire;
 
 pub use program::main;

@@ -54,3 +54,5 @@ mod spoof;
 mod sysctls;
 #[path = "tproxy_poc/talk.rs"]
 mod talk;
+#[path = "tproxy_poc/watch.rs"]
+mod watch;

@@ -299,8 +299,8 @@ pub(super) enum HeaderArg {
 const AFTER_HELP: &str = "\
 Privileges:
   CAP_NET_RAW    for as long as the proxy runs: transparent sockets, the client's address, marks
-  CAP_NET_ADMIN  to set and remove rules; not with --rules none, where somebody else sets them,
-                 such as an init container that runs `tproxy-poc rules apply`
+  CAP_NET_ADMIN  to set, look at and remove rules; not with --rules none, where somebody else sets
+                 them, such as an init container that runs `tproxy-poc rules apply`
   Neither is needed with --mode nat --rules none --source none; the server can be told the client
   with --send-proxy-protocol then.
 
@@ -312,7 +312,8 @@ Signals:
   TERM, INT, QUIT
              send no more connections here, let those that are here end within --drain-timeout,
              remove the rules, exit 0; a second one removes the rules and exits at once with 1
-  HUP, USR1  nothing
+  HUP        set the rules again, if somebody has changed or removed them; nothing with --rules none
+  USR1       nothing
 
 Environment:
   RUST_LOG   what to log to stdout, such as tproxy_poc=debug or trace [default: tproxy_poc=info]

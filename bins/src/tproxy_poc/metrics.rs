@@ -37,6 +37,7 @@ pub(super) struct Metrics {
     local: Counter,
     source_refused: Counter,
     pub(super) loops_refused: Counter,
+    pub(super) rules_intact: Gauge,
     upstream: Counter,
     downstream: Counter,
 }
@@ -64,6 +65,12 @@ impl Metrics {
         let bytes = |direction| {
             registry.counter("tproxy_bytes_total", "Bytes forwarded.", &[("direction", direction)])
         };
+        let rules_intact = registry.gauge(
+            "tproxy_rules_intact",
+            "Whether the rules that the proxy has set are as it has set them; 1 where it has set none.",
+            &[],
+        );
+        rules_intact.set(1);
         Self {
             ok: connections("ok"),
             cut: connections("cut"),
@@ -79,6 +86,7 @@ impl Metrics {
                 "Connections of the proxy to itself.",
                 &[],
             ),
+            rules_intact,
             upstream: bytes("upstream"),
             downstream: bytes("downstream"),
             registry,

@@ -16,6 +16,7 @@ use super::plan::is_here;
 use super::plan::search_path;
 use super::privileges::Lent;
 use super::run::run_all;
+use super::run::seen;
 use super::run::shown;
 use crate::kit::cli::Failure;
 
@@ -24,6 +25,8 @@ use crate::kit::cli::Failure;
 pub(super) struct Applied {
     rules: Rules,
     tool: Tool,
+    /// What was shown otherwise than it was set from the start.
+    odd: Vec<Difference>,
 }
 
 /// Sets the rules. If that fails, nothing of them remains.
@@ -47,24 +50,28 @@ pub(super) fn apply(rules: Rules, tool: Tool) -> Result<Applied, Failure> {
     let (needed, needless): (Vec<_>, Vec<_>) =
         known.into_iter().partition(|sysctl| rules.sysctls().contains(sysctl));
     rules.switched_on = switch_on(&rules, needed)?;
-    let applied = Applied { rules, tool };
-    if let Err(error) = set(&applied).and_then(|()| switch_off(&needless)) {
-        // What would remember the settings may not have been set.
-        let removed = applied.remove().and_then(|()| switch_off(&applied.rules.switched_on));
-        if let Err(left) = removed {
-            tracing::error!(target: "tproxy_poc", error = %left, "rules are left behind");
+    let mut applied = Applied { rules, tool, odd: Vec::new() };
+    let set = set(&applied.rules, tool).and_then(|odd| switch_off(&needless).map(|()| odd));
+    match set {
+        Ok(odd) => applied.odd = odd,
+        Err(error) => {
+            // What would remember the settings may not have been set.
+            let removed = applied.remove().and_then(|()| switch_off(&applied.rules.switched_on));
+            if let Err(left) = removed {
+                tracing::error!(target: "tproxy_poc", error = %left, "rules are left behind");
+            }
+            return Err(error);
         }
-        return Err(error);
     }
     log(&applied.rules, tool, "rules installed");
     Ok(applied)
 }
 
-fn set(applied: &Applied) -> Result<(), Failure> {
-    let Applied { rules, tool } = applied;
-    run_all(&rules.apply(*tool))?;
+/// Returns what is shown otherwise than it was set.
+fn set(rules: &Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
+    run_all(&rules.apply(tool))?;
     // Of another mode, or of an earlier run with another tool.
-    for other in other_tools(*tool) {
+    for other in other_tools(tool) {
         run_all(
             &rules::remove(other, rules.table, rules.priority)
                 .into_iter()
@@ -72,23 +79,42 @@ fn set(applied: &Applied) -> Result<(), Failure> {
                 .collect::<Vec<_>>(),
         )?;
     }
-    if !differences(&rules.listings(*tool))?.is_empty() {
-        run_all(&rules.tidy(*tool))?;
+    if !differences(&rules.listings(tool))?.is_empty() {
+        run_all(&rules.tidy(tool))?;
     }
-    if !differences(&rules.listings(*tool))?.is_empty() {
+    if !differences(&rules.listings(tool))?.is_empty() {
         // Routing rules with another mark.
         let routes = |commands: Vec<Command>| commands.into_iter().filter(|command| !is_filter(command));
-        let again =
-            routes(rules::remove(*tool, rules.table, rules.priority)).chain(routes(rules.apply(*tool)));
+        let again = routes(rules::remove(tool, rules.table, rules.priority)).chain(routes(rules.apply(tool)));
         run_all(&again.collect::<Vec<_>>())?;
-        for difference in differences(&rules.listings(*tool))? {
+        let differences = differences(&rules.listings(tool))?;
+        for difference in &differences {
             tracing::warn!(target: "tproxy_poc", %difference, "the rules are not shown as they were set");
         }
+        if !differences.is_empty() {
+            return look(rules, tool);
+        }
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 impl Applied {
+    /// How the rules that are set differ from those that this process has set. Runs three commands, with iptables and both
+    /// families six.
+    pub(super) fn look(&self) -> Result<Vec<Difference>, Failure> {
+        let _lent = Lent::new();
+        Ok(since(&self.odd, look(&self.rules, self.tool)?))
+    }
+
+    /// Sets them again, when somebody else has changed them. Where that fails, what is there stays.
+    pub(super) fn set_again(&self) -> Result<(), Failure> {
+        let _lent = Lent::new();
+        self.rules.sysctls().into_iter().filter(|sysctl| !is_on(*sysctl)).try_for_each(turn_on)?;
+        set(&self.rules, self.tool)?;
+        log(&self.rules, self.tool, "rules set again");
+        Ok(())
+    }
+
     /// Lets new connections go past the proxy.
     pub(super) fn release(&self) -> Result<(), Failure> {
         let _lent = Lent::new();
@@ -140,12 +166,39 @@ fn compare(mut rules: Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
         let filters: Vec<_> = filters.into_iter().filter(|listing| is_filter(&listing.command)).collect();
         found.extend(differences(&filters)?);
     }
-    for sysctl in rules.sysctls() {
-        if !is_on(sysctl) {
-            found.push(Difference::Missing(format!("{sysctl} = 1")));
-        }
-    }
+    found.extend(off(&rules));
     Ok(found)
+}
+
+/// Settings of the kernel that the rules need, and that are off.
+fn off(rules: &Rules) -> impl Iterator<Item = Difference> {
+    let off = rules.sysctls().into_iter().filter(|sysctl| !is_on(*sysctl));
+    off.map(|sysctl| Difference::Missing(format!("{sysctl} = 1")))
+}
+
+/// How the rules that are set differ from those that are wanted, by the fewest commands: what is too much elsewhere is not
+/// looked for. Fails unless it could look.
+fn look(rules: &Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
+    let mut found = Vec::new();
+    for listing in rules.own_listings(tool) {
+        found.extend(listing.compare(&seen(&listing.command)?));
+    }
+    found.extend(off(rules));
+    Ok(found)
+}
+
+/// What has changed from one comparison to the next.
+fn since(before: &[Difference], now: Vec<Difference>) -> Vec<Difference> {
+    let gone = before.iter().filter(|difference| !now.contains(difference));
+    let mut changed: Vec<_> = gone
+        .filter_map(|difference| match difference {
+            Difference::Unexpected(line) => Some(Difference::Missing(line.clone())),
+            // It is shown as it was set after all.
+            _ => None,
+        })
+        .collect();
+    changed.extend(now.into_iter().filter(|difference| !before.contains(difference)));
+    changed
 }
 
 /// Whether the kernel knows all that the rules are made of. Sets nothing.
@@ -267,21 +320,27 @@ fn switch_on(rules: &Rules, mut switched: Vec<Sysctl>) -> Result<Vec<Sysctl>, Fa
         if is_on(sysctl) {
             continue;
         }
-        if let Err(error) = fs::write(sysctl.path(), "1\n") {
+        if let Err(error) = turn_on(sysctl) {
             for done in switched {
                 // What can be undone is.
                 let _ = fs::write(done.path(), "0\n");
             }
-            return Err(Failure::Privilege(format!(
-                "cannot set {sysctl} = 1, which --reply fwmark needs: {error}. Set it from outside, or use --reply \
-                 connmark or --reply source-rule, which need no sysctl"
-            )));
+            return Err(error);
         }
         if !switched.contains(&sysctl) {
             switched.push(sysctl);
         }
     }
     Ok(switched)
+}
+
+fn turn_on(sysctl: Sysctl) -> Result<(), Failure> {
+    fs::write(sysctl.path(), "1\n").map_err(|error| {
+        Failure::Privilege(format!(
+            "cannot set {sysctl} = 1, which --reply fwmark needs: {error}. Set it from outside, or use --reply connmark \
+             or --reply source-rule, which need no sysctl"
+        ))
+    })
 }
 
 fn switch_off(sysctls: &[Sysctl]) -> Result<(), Failure> {
@@ -311,4 +370,22 @@ fn differences(listings: &[Listing]) -> Result<Vec<Difference>, Failure> {
         all.extend(listing.compare(&shown(&listing.command)?));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_odd_from_the_start_is_no_change() {
+        let missing = |line: &str| Difference::Missing(line.into());
+        let unexpected = |line: &str| Difference::Unexpected(line.into());
+        // A version that shows one line in other words.
+        let odd = vec![missing("a"), unexpected("A")];
+
+        assert_eq!(since(&odd, odd.clone()), []);
+        assert_eq!(since(&odd, vec![missing("a"), missing("b"), unexpected("A")]), [missing("b")]);
+        assert_eq!(since(&odd, vec![missing("a"), missing("b")]), [missing("A"), missing("b")]);
+        assert_eq!(since(&[], vec![missing("a")]), [missing("a")]);
+    }
 }

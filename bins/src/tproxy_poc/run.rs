@@ -41,6 +41,18 @@ pub(super) fn shown(command: &Command) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// What a command shows, for whoever must know whether it has looked. Nothing, if what it is to show does not exist.
+pub(super) fn seen(command: &Command) -> Result<String, Failure> {
+    // Of nft about a table, and of ip about one.
+    const NOTHING: [&str; 2] = ["No such file or directory", "table does not exist"];
+    let output = once(command, &command.args)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && !NOTHING.iter().any(|text| said.contains(text)) {
+        return Err(failed(command, &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Runs commands in order, up to the first that fails.
 pub(super) fn run_all(commands: &[Command]) -> Result<(), Failure> {
     commands.iter().try_for_each(run)

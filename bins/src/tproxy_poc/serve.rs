@@ -25,7 +25,8 @@ use super::plan::Plan;
 use super::privileges;
 use super::privileges::Keep;
 use super::rules;
-use super::rules::Applied;
+use super::watch;
+use super::watch::Watch;
 use super::wire::Wire;
 use crate::kit::admin;
 use crate::kit::admin::AdminSocket;
@@ -34,6 +35,7 @@ use crate::kit::ending::Ending;
 use crate::kit::limits::Room;
 use crate::kit::loading::Loading;
 use crate::kit::signals;
+use crate::kit::signals::Order;
 use crate::kit::signals::Signals;
 use crate::kit::state::Certificate;
 use crate::kit::state::Destination;
@@ -65,7 +67,7 @@ pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<To
     });
     let admin = admin.transpose()?;
     let wire = Arc::new(Wire::new(&args.proxy, &plan, Loops::new(plan.addrs.clone(), tool.is_some())));
-    let applied = match tool {
+    let watch = match tool {
         None => {
             check(&plan);
             None
@@ -74,16 +76,16 @@ pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<To
             tracing::info!(target: "tproxy_poc", "Setting up iptables");
             tracing::info!(target: "tproxy_poc", "Configuring route table");
             let applied = rules::apply(plan.rules.clone(), tool)?;
-            (!args.proxy.keep_rules).then(|| Arc::new(applied))
+            let intact = wire.metrics.rules_intact.clone();
+            Some(Arc::new(Watch::new(applied, args.proxy.keep_rules, intact)))
         }
     };
     let intercept = plan.rules.intercept;
-    let ending = Ending::after(release(applied.clone()), Drain::new(), args.proxy.drain_timeout);
-    let kept = if applied.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
-    let serving = Serving { args, given, intercept, wire, ending, room: Room::new(), kept };
+    let ending = Ending::after(release(watch.clone()), Drain::new(), args.proxy.drain_timeout);
+    let serving = Serving { args, given, intercept, wire, ending, room: Room::new(), watch: watch.clone() };
     let result = serving.run(listeners, admin, &mut signals).await;
-    if let Some(applied) = applied {
-        applied.remove()?;
+    if let Some(watch) = watch {
+        watch.remove()?;
     }
     result
 }
@@ -113,8 +115,8 @@ struct Serving<'a> {
     wire: Arc<Wire>,
     ending: Ending,
     room: Room,
-    /// What this thread may do on.
-    kept: Keep,
+    /// The rules that are its own.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Serving<'_> {
@@ -126,17 +128,27 @@ impl Serving<'_> {
         signals: &mut Signals,
     ) -> Result<(), Failure> {
         let workers = Workers::start(self.jobs(listeners)).map_err(Failure::runtime)?;
-        let control = privileges::keep(self.kept).map_err(Failure::runtime)?;
+        let kept = if self.watch.is_some() { Keep::SocketsAndRules } else { Keep::Sockets };
+        let control = privileges::keep(kept).map_err(Failure::runtime)?;
         tracing::info!(target: "tproxy_poc", control, "capabilities");
         let admin = admin.map(|socket| socket.serve(self.pages())).transpose().map_err(Failure::runtime)?;
         let mut watching = JoinSet::new();
         watching.spawn(self.room.clone().watch());
         let status = format!("serving at {}", listed(&self.args.intercept.addr));
         let ended = workers.until_ended(&self.ending);
-        let result = match self.ending.serve(ended, &status, signals, signals::nothing_to_do).await {
+        if let Some(watch) = &self.watch {
+            // What is left of it ends with the runtime.
+            watching.spawn(watch::run(Arc::clone(watch)));
+        }
+        let heed = |order| match &self.watch {
+            Some(watch) if order == Order::Reload => watch.ask_again(),
+            _ => signals::nothing_to_do(order),
+        };
+        let result = match self.ending.serve(ended, &status, signals, heed).await {
             Ok(result) => result.map_err(Failure::runtime),
             Err(interrupted) => Err(Failure::runtime(interrupted)),
         };
+        watching.abort_all();
         if let Some(admin) = admin {
             admin.end().await;
         }
@@ -151,6 +163,7 @@ impl Serving<'_> {
             given: self.given.clone(),
             loading: Loading::new(&registry, None),
             drain: self.ending.drain().clone(),
+            watch: self.watch.clone(),
         };
         admin::pages(registry, || {}, Watching::new("tproxy-poc", knows))
             .get("/", |request| admin::front(request, || status(StatusCode::NOT_FOUND)))
@@ -186,6 +199,7 @@ struct Knows {
     given: Value,
     loading: Loading,
     drain: Drain,
+    watch: Option<Arc<Watch>>,
 }
 
 impl Source for Knows {
@@ -207,7 +221,8 @@ impl Source for Knows {
     }
 
     fn unready(&self) -> Vec<String> {
-        self.drain.is_started().then(|| "draining".into()).into_iter().collect()
+        let draining = self.drain.is_started().then(|| "draining".into());
+        draining.into_iter().chain(self.watch.as_ref().and_then(|watch| watch.reason())).collect()
     }
 
     fn problems(&self) -> Vec<String> {
@@ -224,9 +239,9 @@ impl Source for Knows {
 }
 
 /// Sends new connections past the proxy.
-async fn release(applied: Option<Arc<Applied>>) {
-    if let Some(applied) = applied {
-        let released = task::spawn_blocking(move || applied.release()).await;
+async fn release(watch: Option<Arc<Watch>>) {
+    if let Some(watch) = watch {
+        let released = task::spawn_blocking(move || watch.release()).await;
         if let Ok(Err(error)) = released {
             tracing::error!(target: "tproxy_poc", %error, "connections still come here");
         }

@@ -188,6 +188,7 @@ fn tproxy_poc_counts_what_was_sent_through() {
     is("tproxy_bytes_total", &[("direction", "downstream")], 15.0);
     is("tproxy_loops_refused_total", &[], 0.0);
     is("tproxy_active", &[], 0.0);
+    is("tproxy_rules_intact", &[], 1.0);
 }
 
 #[test]

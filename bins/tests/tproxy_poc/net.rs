@@ -46,6 +46,17 @@ pub(crate) const NET_RAW: [&str; 7] = [
     "--no-new-privs",
 ];
 
+/// Options of `setpriv`: a user with `CAP_NET_ADMIN` besides.
+pub(crate) const NET_ADMIN: [&str; 7] = [
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all,+net_raw,+net_admin",
+    "--ambient-caps=-all,+net_raw,+net_admin",
+    "--bounding-set=-all,+net_raw,+net_admin",
+    "--no-new-privs",
+];
+
 /// A client and a pod, unless they cannot be had here.
 pub(crate) fn pod() -> Option<Pod> {
     or_skip(tools().and_then(|()| Pod::new()))

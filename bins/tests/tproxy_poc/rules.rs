@@ -19,7 +19,7 @@ use crate::talk::Server;
 use crate::talk::visit;
 
 /// Every mode, tool and way to keep answers inside, for a pod and both families; a gateway's too.
-fn all() -> Vec<String> {
+pub(crate) fn all() -> Vec<String> {
     let mut all = Vec::new();
     for tool in TOOLS {
         for mode in MODES {

@@ -46,7 +46,7 @@ use crate::child::Running;
 const QUICK: Duration = Duration::from_secs(20);
 
 /// Sections of the page for bad nights to which alerts lead.
-const ALERTED: [&str; 9] = [
+const ALERTED: [&str; 10] = [
     "no-endpoint",
     "success",
     "certificate",
@@ -56,6 +56,7 @@ const ALERTED: [&str; 9] = [
     "orders",
     "descriptors",
     "loops",
+    "rules",
 ];
 
 fn project() -> PathBuf {

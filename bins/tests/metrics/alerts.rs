@@ -14,7 +14,7 @@ use crate::reference::documented;
 
 /// The page for bad nights, by which every alert is explained.
 const PAGE: &str = "docs/bad-night.md#";
-const ANCHORS: [&str; 11] = [
+const ANCHORS: [&str; 12] = [
     "no-endpoint",
     "ejected-endpoint",
     "success",
@@ -26,6 +26,7 @@ const ANCHORS: [&str; 11] = [
     "orders",
     "descriptors",
     "loops",
+    "rules",
 ];
 
 fn folder() -> PathBuf {

@@ -76,6 +76,8 @@ pub enum Event<'a> {
         endpoint: &'a Endpoint,
         /// How long the request had waited for an endpoint.
         waited: Duration,
+        /// Which attempt of the request this is, from 1 up.
+        attempt: u32,
     },
     /// An attempt ended: there is an answer or a connection, or there is not. Each [`Attempt`](Self::Attempt) is followed
     /// by this or by [`Abandoned`](Self::Abandoned).

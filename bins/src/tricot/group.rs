@@ -26,6 +26,9 @@ use meshlib::balance::Policy;
 use meshlib::balance::RoundRobin;
 use meshlib::balance::Tiered;
 use meshlib::balance::View;
+use meshlib::observe::Event;
+use meshlib::observe::Observer;
+use meshlib::observe::prometheus::Counter;
 use tokio::sync::watch;
 use tower::Layer;
 
@@ -72,7 +75,7 @@ const FAILURES: u32 = 5;
 const PENALTY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 impl Group {
-    pub(super) fn new(host: &str, name: &str, spreading: &Spreading) -> Self {
+    pub(super) fn new(host: &str, name: &str, spreading: &Spreading, metrics: &Metrics) -> Self {
         let (updates, receiver) = watch::channel(Arc::from([]));
         let resolver = move |_: Arc<str>| {
             let changes = stream::unfold((receiver.clone(), true), |(mut endpoints, first)| async move {
@@ -94,7 +97,7 @@ impl Group {
                     .with_penalty(Backoff::new(PENALTY.0, PENALTY.1))
                     .with_max_ejected(0.5),
             )
-            .observe(reasons.observe(Arc::new(())));
+            .observe(reasons.observe(Arc::new(CountRetries(metrics.retries.clone()))));
         let layer = match spreading.balancing {
             Balancing::P2c => layer.balancer(Tiered::new(LeastLoaded::new(), tier)),
             Balancing::Ewma => layer.balancer(Tiered::new(PeakEwma::new(), tier)),
@@ -186,6 +189,18 @@ impl Group {
             }
             changed
         });
+    }
+}
+
+/// Counts attempts beyond the first of a request.
+#[derive(Debug)]
+struct CountRetries(Counter);
+
+impl Observer for CountRetries {
+    fn on(&self, event: &Event<'_>) {
+        if let Event::Attempt { attempt: 2.., .. } = event {
+            self.0.inc();
+        }
     }
 }
 

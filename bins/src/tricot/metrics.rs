@@ -39,7 +39,10 @@ impl Metrics {
         of_process(&registry, "tricot");
         let counter = |name, help| registry.counter(name, help, &[]);
         Self {
-            retries: counter("tricot_retries_total", "Requests sent to another instance after a failure."),
+            retries: counter(
+                "tricot_retries_total",
+                "Attempts beyond the first, made after an instance did not take the request.",
+            ),
             no_route: counter("tricot_no_route_total", "Requests that no rule was for."),
             redirects: counter(
                 "tricot_redirects_total",

@@ -263,7 +263,7 @@ impl Builder {
                 None => {
                     *new_groups = true;
                     let name = format!("{}{} {}", key.0, key.1, key.2);
-                    let group = Arc::new(Group::new(&key.0, &name, &self.spreading));
+                    let group = Arc::new(Group::new(&key.0, &name, &self.spreading, &self.metrics));
                     let slot = Slot { group: Arc::clone(&group), pattern: frontend.host.clone() };
                     self.groups.insert(Arc::clone(&key), slot);
                     (key, group)

@@ -256,6 +256,23 @@ async fn an_instance_that_is_ejected_is_shown_with_its_error() {
 }
 
 #[tokio::test]
+async fn attempts_after_one_that_failed_are_counted() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    // Bound, and nobody listens there.
+    let dead = Port::take();
+    consul.service("n1", "web", "web-2", dead.addr().port(), &[TAG]).await;
+
+    until("a request that failed first", async || {
+        assert_eq!(client.status(HOST, "/").await, Some(200));
+        metric(&tricot, "tricot_backend_errors_total", r#"kind="connect""#).await > 0.0
+    })
+    .await;
+
+    let failed = metric(&tricot, "tricot_backend_errors_total", r#"kind="connect""#).await;
+    assert_eq!(metric(&tricot, "tricot_retries_total", "").await, failed);
+}
+
+#[tokio::test]
 async fn what_is_probably_a_mistake_is_said_once() {
     let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
     for id in ["typo-1", "typo-2"] {

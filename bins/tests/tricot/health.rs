@@ -284,6 +284,7 @@ async fn a_request_is_tried_three_times_over_all_its_rules() {
     assert_eq!(Client::lenient(tricot.https).status(HOST, "/").await, Some(502));
 
     assert_eq!(metric(&tricot, "tricot_backend_errors_total", "").await, 3.0);
+    assert_eq!(metric(&tricot, "tricot_retries_total", "").await, 2.0);
 }
 
 #[tokio::test]

@@ -135,7 +135,8 @@ where
                             }
                             *this.attempts += 1;
                             let to = To::new(replica.endpoint().clone(), request);
-                            let attempt = Attempt::begin(this.shared, replica, this.asked.take());
+                            let attempt =
+                                Attempt::begin(this.shared, replica, this.asked.take(), *this.attempts);
                             let call = Once::new(this.inner, to);
                             this.step.set(Step::Call { call, attempt, place });
                         }
@@ -221,11 +222,11 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn begin(shared: &Arc<Shared>, replica: Replica, asked: Option<Instant>) -> Self {
+    fn begin(shared: &Arc<Shared>, replica: Replica, asked: Option<Instant>, attempt: u32) -> Self {
         let since = Instant::now();
         let waited = asked.map_or(Duration::ZERO, |asked| since - asked);
         let (name, endpoint) = (&shared.name, replica.endpoint());
-        shared.observer.on(&Event::Attempt { name, endpoint, waited });
+        shared.observer.on(&Event::Attempt { name, endpoint, waited, attempt });
         let guard = Some(replica.begin());
         Self { shared: Arc::clone(shared), replica, since, guard }
     }

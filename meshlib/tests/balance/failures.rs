@@ -292,7 +292,8 @@ struct Attempted(Mutex<Vec<&'static str>>);
 impl Observer for Attempted {
     fn on(&self, event: &Event<'_>) {
         self.0.lock().unwrap().push(match event {
-            Event::Attempt { .. } => "attempt",
+            Event::Attempt { attempt: 1, .. } => "attempt",
+            Event::Attempt { .. } => "another",
             Event::Attempted { error: None, .. } => "done",
             Event::Attempted { error: Some(_), .. } => "failed",
             Event::Abandoned { took, .. } if *took >= SECOND => "abandoned",
@@ -315,6 +316,24 @@ async fn an_attempt_whose_caller_goes_away_is_abandoned() {
     assert!(late.is_err());
     assert_eq!(*observer.0.lock().unwrap(), ["attempt", "done", "attempt", "abandoned"]);
     assert_eq!(connect.view().state().unwrap().replicas.replicas()[0].in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_of_one_request_are_told_apart() {
+    let network = Flaky::new(Memory::default().connector());
+    network.fail_next(2);
+    let observer = Arc::<Attempted>::default();
+    let connect = BalanceLayer::new(Static::new([1, 2, 3].map(addr)), "web")
+        .attempts(Attempts::most(3))
+        .observe(observer.clone())
+        .layer(network);
+
+    for _ in 0..2 {
+        connect.clone().oneshot(Session::default()).await.unwrap();
+    }
+
+    let first = ["attempt", "failed", "another", "failed", "another", "done"];
+    assert_eq!(*observer.0.lock().unwrap(), [&first[..], &["attempt", "done"]].concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,7 @@ use crate::client::Consul;
 use crate::emptiness::Seen;
 use crate::error::ConsulError;
 use crate::follow::Name;
+use crate::forgotten::Forgotten;
 use crate::hub::Changed;
 use crate::hub::Subscription;
 use crate::instance::Instances;
@@ -99,9 +100,14 @@ impl Consul {
     /// change of any. Its map is shared with the last one: reading costs nothing, and who keeps no item costs no copy.
     /// Services are followed as their tags become of interest, and dropped as they cease to be or vanish. While Consul is
     /// not well, and until it has been for 10 s, nothing is dropped, neither services nor instances, states that get worse
-    /// and tags that go are not believed, and whatever is new comes at once. If everything
-    /// vanishes at once what was known is kept, and [`Services::is_suspicious_empty`] says so; likewise if nothing is shown
-    /// from the beginning on, which is not complete then.
+    /// and tags that go are not believed, and whatever is new comes at once.
+    ///
+    /// If all wanted services vanish while Consul is not well, as they do where it has lost its data, this is
+    /// [`Degraded::Forgotten`], and they are dropped only when it has been well for 5 min. As soon as one of them is back
+    /// it is followed, and the others have 10 s from then on.
+    ///
+    /// If everything vanishes at once, even Consul itself, what was known is kept, and [`Services::is_suspicious_empty`]
+    /// says so; likewise if nothing is shown from the beginning on, which is not complete then.
     ///
     /// The stream has no end. It must be polled inside a tokio runtime.
     ///
@@ -247,12 +253,14 @@ struct Following {
     seen: bool,
     /// Since when services are listed and none is shown.
     hidden_since: Option<Instant>,
+    forgotten: Forgotten,
 }
 
 impl Following {
     fn new(consul: Consul, wanted: Wanted) -> Self {
         let mut tasks = JoinSet::new();
         let names = pump(&mut tasks, names(&consul));
+        let forgotten = Forgotten::new(&consul.shared.doubt);
         Self {
             consul,
             wanted,
@@ -272,6 +280,7 @@ impl Following {
             complete: false,
             seen: false,
             hidden_since: None,
+            forgotten,
         }
     }
 
@@ -311,7 +320,8 @@ impl Following {
             self.first_until = None;
         }
         let hidden = (hidden == Some(true)).then_some(Degraded::SuspiciousEmpty);
-        let degraded = self.catalog.clone().or_else(|| self.degraded.values().next().cloned()).or(hidden);
+        let of_all = self.catalog.clone().or_else(|| self.forgotten.degraded());
+        let degraded = of_all.or_else(|| self.degraded.values().next().cloned()).or(hidden);
         let is_same = self.told.as_ref().is_some_and(|told| same_health(told.as_ref(), degraded.as_ref()));
         let complete = self.believed.is_some() && self.unknown.is_empty() && self.hidden_since.is_none();
         if self.changed.is_empty() && is_same && (self.complete || !complete) {
@@ -361,11 +371,10 @@ impl Following {
                     }
                 }
             }
-            let waits = self.again.take().is_some();
-            // Until then names that are lost are followed on, and each keeps what was known of it.
-            let doubted = self.consul.shared.doubt.until(Instant::now());
-            let kept = self.follow(&names, doubted);
-            if kept > 0 && !waits {
+            let was_told = self.again.take().is_some() && !self.forgotten.is_some();
+            let kept = self.follow(&names);
+            // That all are forgotten is said by the level.
+            if kept > 0 && !was_told && !self.forgotten.is_some() {
                 tracing::warn!(
                     services = kept,
                     "services have vanished while consul was not well; they stay until it has been well for a while"
@@ -378,12 +387,15 @@ impl Following {
         }
     }
 
-    /// Follows what is wanted now, and nothing else unless losses are doubted. Says how many are followed for that.
-    fn follow(&mut self, names: &ServiceTags, doubted: Option<Instant>) -> usize {
+    /// Follows what is wanted now, and nothing else unless losses are doubted. Says how many are followed for that: each
+    /// keeps what was known of it.
+    fn follow(&mut self, names: &ServiceTags) -> usize {
         let wanted: HashSet<_> =
             names.iter().filter(|(name, tags)| (self.wanted)(name, tags)).map(|(name, _)| name).collect();
         let gone: Vec<_> =
             self.subscriptions.keys().filter(|name| !wanted.contains(name)).map(Arc::clone).collect();
+        let is_all = gone.len() == self.subscriptions.len() && !self.all.is_empty();
+        let doubted = self.forgotten.kept_until(&gone, is_all, Instant::now());
         let (gone, kept) = if doubted.is_some() { (Vec::new(), gone.len()) } else { (gone, 0) };
         if kept > 0 {
             self.again = doubted;

@@ -87,7 +87,7 @@ pub(crate) struct Shared {
     quick: Arc<Lanes>,
     pub(crate) leader: Leader,
     pub(crate) hub: Hub,
-    pub(crate) doubt: Doubt,
+    pub(crate) doubt: Arc<Doubt>,
     pub(crate) counts: Counts,
     following: OnceLock<Vec<AbortHandle>>,
 }
@@ -174,7 +174,7 @@ impl Consul {
             quick: Lanes::new(quick),
             leader: Leader::default(),
             hub: Hub::default(),
-            doubt: Doubt::default(),
+            doubt: Arc::default(),
             counts: Counts::default(),
             following: OnceLock::new(),
             config,

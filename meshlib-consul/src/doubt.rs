@@ -5,6 +5,7 @@
 //! what will soon be there again.
 
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -20,16 +21,25 @@ use crate::instance::Instances;
 /// those that have registered with an agent to do so again.
 const AFTER: Duration = Duration::from_secs(10);
 
+/// The same where all that was followed is lost: long enough for agents to notice that their servers know nothing of them,
+/// and for schedulers and people to register what agents do not know themselves.
+const AFTER_ALL: Duration = Duration::from_secs(300);
+
 /// When Consul was last seen not to be well, by any request of a client.
 #[derive(Debug, Default)]
-pub(crate) struct Doubt {
-    last: Mutex<Option<Instant>>,
+pub(crate) struct Doubt(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<Instant>,
+    /// How many have lost all that they follow.
+    forgotten: usize,
 }
 
 impl Doubt {
     /// Takes note of a sign of trouble.
     pub(crate) fn trouble(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.state().last = Some(Instant::now());
     }
 
     /// Takes note of an answer that was an error, if it is one that says something about Consul as a whole.
@@ -42,8 +52,24 @@ impl Doubt {
 
     /// Until when losses that were seen at this time are doubted; nothing if they are not.
     pub(crate) fn until(&self, at: Instant) -> Option<Instant> {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.map(|last| last + AFTER).filter(|until| *until > at)
+        let state = self.state();
+        let after = if state.forgotten > 0 { AFTER_ALL } else { AFTER };
+        state.last.map(|last| last + after).filter(|until| *until > at)
+    }
+
+    /// Somebody has lost all that it follows: losses are doubted for longer.
+    pub(crate) fn begin_forgotten(&self) {
+        self.state().forgotten += 1;
+    }
+
+    /// That is over: some of it is back, or it is gone.
+    pub(crate) fn end_forgotten(&self) {
+        let mut state = self.state();
+        state.forgotten = state.forgotten.saturating_sub(1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::instance::Skipped;
 use crate::watch::Degraded;
 use crate::watch::Level;
 use crate::watch::Watch;
+use crate::watch::same_health;
 
 /// Time between two looks at whether everything has vanished.
 const DOUBT: Duration = Duration::from_secs(10);
@@ -122,6 +123,7 @@ pub(crate) struct Follow {
     /// What was read last, believed or not.
     read: Level<Found>,
     warned: Arc<[Skipped]>,
+    told: Option<Level<Found>>,
 }
 
 impl Follow {
@@ -136,6 +138,7 @@ impl Follow {
             guard: Guard::new(believed),
             read: Level::new(None, None),
             warned: Arc::default(),
+            told: None,
         }
     }
 
@@ -152,16 +155,25 @@ impl Follow {
             let absent = self.read.value.as_ref().is_some_and(Found::is_absent);
             self.watch.set_pause(if absent { ABSENT } else { Duration::ZERO });
             if let Some(level) = self.guard.pass(&self.consul, &self.read, Instant::now()).await {
+                if self.told.as_ref().is_some_and(|told| is_same(told, &level)) {
+                    continue;
+                }
                 if let Some(found) = &level.value
                     && self.warned != found.skipped
                 {
                     warn(&self.name, &found.skipped);
                     self.warned = Arc::clone(&found.skipped);
                 }
+                self.told = Some(level.clone());
                 return level;
             }
         }
     }
+}
+
+/// Whether a level says what was told already.
+pub(crate) fn is_same(told: &Level<Found>, level: &Level<Found>) -> bool {
+    told.value == level.value && same_health(told.degraded.as_ref(), level.degraded.as_ref())
 }
 
 pub(crate) fn warn(name: &Name, skipped: &[Skipped]) {
@@ -202,8 +214,9 @@ impl Guard {
             (&self.believed, &read.value, consul.shared.doubt.until(at))
             && let Some(kept) = doubt::keep(believed, found)
         {
-            // What is lost still when it is read again then is gone.
-            (self.again, self.cleared) = (Some(until + AFTER_NAMES), false);
+            // What is lost still when it is read again then is gone. A long doubt may end before its time.
+            let again = if until > at + DOUBT { at + DOUBT } else { until + AFTER_NAMES };
+            (self.again, self.cleared) = (Some(again), false);
             self.believed = Some(kept.clone());
             return Some(Level::new(Some(kept), read.degraded.clone()));
         }

@@ -3,7 +3,8 @@
 //! [`Consul`] is a client of Consul's HTTP API. It is a [`Resolver`](meshlib::Resolver) of service names, and it follows
 //! whatever else changes: keys, prefixes, services by their tags. Everything it follows is a level, the whole of what is
 //! known, and survives failures: agents that restart, elections, lost quorum and lost rights leave the last good value in
-//! force and say that it is [`degraded`](watch::Level::degraded).
+//! force and say that it is [`degraded`](watch::Level::degraded). What is missing after a failure is believed to be gone 10 s
+//! later, and 5 min later if it is [everything](watch::Degraded::Forgotten).
 //!
 //! # Examples
 //!
@@ -72,6 +73,7 @@ mod doubt;
 mod emptiness;
 mod error;
 mod follow;
+mod forgotten;
 mod hub;
 mod instance;
 mod kv;

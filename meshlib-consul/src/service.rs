@@ -42,7 +42,8 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// Endpoints are the instances that have one of the wanted states, by default passing and warning, with their weights for
 /// that state. A service that nobody has registered is [`Update::NotFound`]; one without an instance that can be used is
 /// an empty set. While Consul fails the last set stays, and until it has been well for 10 s endpoints only come: an agent
-/// that was started again may not know yet what it knew.
+/// that was started again may not know yet what it knew. Where [`Consul::services`] of the same client finds everything
+/// [forgotten](Degraded::Forgotten), it is 5 min instead.
 ///
 /// An instance that is registered with a host name has an endpoint for each of its addresses, looked up every 30 s.
 ///
@@ -282,7 +283,7 @@ impl Resolving {
     /// An answer that is a little old is an answer.
     fn error(&self, degraded: Degraded) -> Option<ResolveError> {
         match degraded {
-            Degraded::NoLeader | Degraded::Lagging(_) => None,
+            Degraded::NoLeader | Degraded::Lagging(_) | Degraded::Forgotten { .. } => None,
             Degraded::SuspiciousEmpty => Some(ResolveError::Undecided {
                 name: Arc::clone(&self.service),
                 reason: "everything has vanished from the catalog".to_owned(),

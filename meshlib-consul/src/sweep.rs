@@ -37,6 +37,7 @@ use crate::follow::Decoder;
 use crate::follow::Found;
 use crate::follow::Guard;
 use crate::follow::Name;
+use crate::follow::is_same;
 use crate::follow::warn;
 use crate::instance::Skipped;
 use crate::pump::pump;
@@ -362,10 +363,7 @@ impl Sweeper {
             warn(&name, &found.skipped);
             swept.warned = Arc::clone(&found.skipped);
         }
-        let is_news = swept.told.as_ref().is_none_or(|told| {
-            told.value != level.value || !same_health(told.degraded.as_ref(), level.degraded.as_ref())
-        });
-        if is_news {
+        if !swept.told.as_ref().is_some_and(|told| is_same(told, &level)) {
             swept.told = Some(level.clone());
             self.consul.shared.hub.publish(&name, level);
         }

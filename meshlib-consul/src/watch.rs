@@ -26,6 +26,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use tokio::sync::watch::Receiver;
@@ -90,6 +91,14 @@ pub enum Degraded {
     /// Nothing is in the catalog, not even Consul itself, or services are listed without an instance of any: a token
     /// that has no rights to read services and nodes sees the same. The value is the one from before, if there was one.
     SuspiciousEmpty,
+    /// All services that were followed have vanished while Consul was not well, as they do where it has lost its data. The
+    /// value is the one from before, until one of them is back or they are believed to be gone.
+    Forgotten {
+        /// How many they are.
+        services: usize,
+        /// When they are believed to be gone, unless Consul fails again before.
+        until: SystemTime,
+    },
     /// Consul could not be asked, or its answer was no good.
     Failing(ConsulError),
 }
@@ -101,6 +110,8 @@ impl Degraded {
             (Self::Failing(one), Self::Failing(other)) => {
                 std::mem::discriminant(one) == std::mem::discriminant(other)
             }
+            // Until when is worth telling.
+            (Self::Forgotten { until: one, .. }, Self::Forgotten { until: other, .. }) => one == other,
             (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
         }
     }

@@ -114,6 +114,45 @@ async fn a_restarted_agent_is_followed_and_what_it_has_forgotten_goes_later() {
     assert!(began.elapsed() > Duration::from_secs(5), "nobody could have registered again by then");
 }
 
+#[tokio::test]
+async fn a_catalog_that_is_lost_as_a_whole_is_kept_for_longer() {
+    let Some((mut agent, consul)) = agent().await else { return };
+    for n in 0..20 {
+        agent.service("n2", &format!("web{n}"), &format!("w{n}"), 8000 + n, &["tricot x"]).await;
+    }
+    let mut services = consul.services(exposed);
+    let _ = find(&mut services, LONG, |services| services.all.len() == 20).await;
+
+    agent.kill();
+    let _ = find(&mut services, SOON, |services| services.degraded.is_some()).await;
+    agent.restart().await;
+    let is_forgotten =
+        |services: &Services| matches!(services.degraded, Some(Degraded::Forgotten { services: 20, .. }));
+    let forgotten = find(&mut services, LONG, is_forgotten).await;
+    let Some(Degraded::Forgotten { until, .. }) = forgotten.degraded else { return };
+    let left = until.duration_since(std::time::SystemTime::now()).unwrap();
+    assert!((240..=300).contains(&left.as_secs()), "{left:?}");
+    let lost = lost_any(&mut services, 20);
+    assert_eq!(time::timeout(Duration::from_secs(14), lost).await.ok(), None);
+
+    agent.service("n2", "web3", "w3", 8003, &["tricot x"]).await;
+    let back = find(&mut services, SOON, |services| services.degraded.is_none()).await;
+    assert_eq!(back.all.len(), 20, "the others have a while to come back as well");
+    let began = Instant::now();
+    let _ = find(&mut services, LONG, |services| names(services) == ["web3"]).await;
+    assert!(began.elapsed() > Duration::from_secs(5), "nobody could have registered again by then");
+}
+
+/// Follows until there are fewer than so many.
+async fn lost_any(services: &mut BoxStream<'static, Services>, all: usize) -> usize {
+    loop {
+        let services = services.next().await.expect("a stream without an end");
+        if services.all.len() < all {
+            return services.all.len();
+        }
+    }
+}
+
 /// Follows until what is asked for is so; says what was missing on the way, of services that do not go.
 async fn lost(
     services: &mut BoxStream<'static, Services>,

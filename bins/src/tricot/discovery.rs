@@ -62,6 +62,8 @@ pub(super) struct Discovery {
     degraded: bool,
     /// Whether it was said that Consul shows nothing.
     blind: bool,
+    /// Whether it was said that Consul has lost everything.
+    forgotten: bool,
 }
 
 /// What discovery works for.
@@ -98,6 +100,7 @@ impl Discovery {
             latest: None,
             degraded: false,
             blind: false,
+            forgotten: false,
         }
     }
 
@@ -157,6 +160,7 @@ impl Discovery {
         let reason = services.degraded.as_ref().map(|degraded| self.source.reason(degraded));
         self.shown.set_degraded(reason.clone());
         let blind = services.is_suspicious_empty();
+        let forgotten = matches!(services.degraded, Some(Degraded::Forgotten { .. }));
         let was_degraded = std::mem::replace(&mut self.degraded, reason.is_some());
         match reason {
             _ if blind && !self.blind => {
@@ -166,6 +170,9 @@ impl Discovery {
                      its policy needs service_prefix \"\" and node_prefix \"\" with the policy \"read\""
                 );
             }
+            Some(reason) if forgotten && !self.forgotten => {
+                tracing::warn!(target: "tricot", reason, "Consul has come back empty; the rules stay for a while");
+            }
             // It is an error in the log already.
             Some(_) if is_denied(services.degraded.as_ref()) => {}
             Some(reason) if !was_degraded => {
@@ -174,7 +181,7 @@ impl Discovery {
             None if was_degraded => tracing::info!(target: "tricot", "Consul is back"),
             _ => {}
         }
-        self.blind = blind;
+        (self.blind, self.forgotten) = (blind, forgotten);
     }
 
     fn build(&mut self) {

@@ -1,8 +1,12 @@
 //! Why Consul cannot be relied on, in words that say what can be set to something else.
 
+use std::time::Duration;
+use std::time::SystemTime;
+
 use meshlib_consul::ConsulError;
 use meshlib_consul::watch::Degraded;
 
+use super::access::rfc3339;
 use super::args::ConsulSettings;
 use crate::kit::log;
 
@@ -34,6 +38,13 @@ impl Source {
             Degraded::SuspiciousEmpty => {
                 "it shows this token no service, not even itself, or none of their instances".into()
             }
+            Degraded::Forgotten { services, until } => {
+                let until = rfc3339(whole_seconds(*until));
+                format!(
+                    "it has lost all services with tags for tricot ({services}); \
+                     the rules stay until one of them is back, or until {until}"
+                )
+            }
             Degraded::Failing(error) => {
                 let text = log::chain(error);
                 match error {
@@ -47,6 +58,11 @@ impl Source {
     }
 }
 
+fn whole_seconds(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
 /// Whether an error says that a certificate is of nobody who is trusted. The second word is said where an authority has the
 /// name of one who is.
 pub(super) fn is_untrusted(error: &str) -> bool {
@@ -56,10 +72,22 @@ pub(super) fn is_untrusted(error: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::super::args::Settings;
     use super::*;
+
+    #[test]
+    fn services_that_are_lost_are_counted_and_have_a_time() {
+        let args = ["tricot", "--letsencrypt-email=a@b"];
+        let source = Source::new(&Settings::parse_from(args).unwrap().consul);
+        let until = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let lost = Degraded::Forgotten { services: 3, until };
+
+        let reason = source.reason(&lost);
+
+        assert!(reason.contains("all services with tags for tricot (3)"), "{reason}");
+        assert!(reason.ends_with("or until 2023-11-14T22:13:20Z"), "{reason}");
+    }
 
     #[test]
     fn a_reason_is_a_line_that_names_address_and_variable() {

@@ -112,6 +112,55 @@ async fn an_agent_that_has_forgotten_all_is_followed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_outlast_a_consul_that_has_lost_its_data() {
+    let Some(mut consul) = or_skip(Consul::start(ConsulOptions::default()).await) else { return };
+    let busy = Busy::start(&consul, &[]).await;
+    let other = "other.example.com";
+    consul.service("n1", "other", "other-1", busy.site.port(), &["tricot other.example.com"]).await;
+    until("the other site", async || busy.client.status(other, "/").await == Some(200)).await;
+    let problems = async || {
+        let state: Value =
+            serde_json::from_str(&page(busy.tricot.metrics, "/state.json").await.text()).unwrap();
+        state["problems"].to_string()
+    };
+
+    consul.kill();
+    busy.tricot.logs("Consul cannot be relied on").await;
+    consul.restart().await;
+
+    busy.tricot.logs("Consul has come back empty").await;
+    let log = busy.tricot.log().all();
+    let line = log.iter().find(|line| line.contains("Consul has come back empty")).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["level"], "WARN", "{line}");
+    let reason = line["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("all services with tags for tricot (2)") && reason.contains("or until 2"),
+        "{reason}"
+    );
+    let shown = problems().await;
+    assert!(shown.contains("all services with tags for tricot (2)"), "{shown}");
+    // Longer than what is lost is doubted otherwise.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(14) {
+        assert_eq!(busy.client.status(other, "/").await, Some(200));
+        busy.load.more(5).await;
+    }
+
+    busy.recovers(&consul).await;
+    busy.tricot.logs("Consul is back").await;
+    busy.tricot.logs("services have vanished while consul was not well").await;
+    assert_eq!(problems().await, "[]");
+    // The other one is not there again.
+    let took =
+        until_within("a rule less", 2 * RECOVERY, async || busy.client.status(other, "/").await == Some(404))
+            .await;
+    println!("what is not back is gone after {took:?}");
+    busy.load.stop().await.assert_all_ok();
+    assert_eq!(busy.tricot.log().count("Consul has come back empty"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_lost_while_an_agent_reads_its_log() {
     const SITES: usize = 300;
     let options = ConsulOptions::default().with_disk();

@@ -44,6 +44,7 @@ mod send;
 mod shown;
 mod sockets;
 mod table;
+mod tag_problems;
 pub mod tags;
 
 pub use program::main;

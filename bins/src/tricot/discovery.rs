@@ -220,6 +220,8 @@ impl Discovery {
             self.metrics.retain_services(|service| services.contains(service));
         }
         self.shown.set(&self.builder, changes.unused);
+        let instances = self.shown.tag_problems();
+        self.metrics.tag_problems.set(i64::try_from(instances).unwrap_or(i64::MAX));
         if let Some(path) = &self.dump
             && let Err(error) = super::shown::dump(path, &self.shown.rules())
         {

@@ -29,6 +29,7 @@ pub(super) struct Metrics {
     pub(super) no_route: Counter,
     pub(super) redirects: Counter,
     pub(super) rules: Gauge,
+    pub(super) tag_problems: Gauge,
     pub(super) table_builds: Counter,
     pub(super) cut: Cut,
 }
@@ -49,6 +50,11 @@ impl Metrics {
                 "Requests answered with a redirect, to HTTPS or by a tag.",
             ),
             rules: registry.gauge("tricot_rules", "Rules of the table.", &[]),
+            tag_problems: registry.gauge(
+                "tricot_instances_with_tag_problems",
+                "Instances with tags that cannot be used as they are; /rules says which.",
+                &[],
+            ),
             table_builds: counter("tricot_table_builds_total", "Tables made."),
             cut: Cut::default(),
             registry,

@@ -18,6 +18,7 @@ use super::backend::Backend;
 use super::group::Group;
 use super::table::Builder;
 use super::table::Unused;
+use super::tag_problems::TagProblems;
 use crate::kit::state::Destination;
 use crate::kit::state::EndpointState;
 use crate::kit::state::endpoints;
@@ -37,6 +38,7 @@ struct State {
     degraded: Option<String>,
     /// What to say about rules that have all gone.
     gone: Option<String>,
+    tag_problems: TagProblems,
 }
 
 impl Shown {
@@ -47,6 +49,7 @@ impl Shown {
         state.groups = builder.groups().cloned().collect();
         state.unused = builder.unused();
         state.unused_of = unused_of;
+        state.tag_problems = builder.tag_problems();
         state.made = Some(Instant::now());
     }
 
@@ -63,7 +66,12 @@ impl Shown {
     pub(super) fn problems(&self) -> Vec<String> {
         let state = self.lock();
         let degraded = state.degraded.as_ref().map(|reason| format!("Consul cannot be relied on: {reason}"));
-        degraded.into_iter().chain(state.gone.clone()).collect()
+        degraded.into_iter().chain(state.gone.clone()).chain(state.tag_problems.line()).collect()
+    }
+
+    /// How many instances have tags that cannot be used as they are.
+    pub(super) fn tag_problems(&self) -> usize {
+        self.lock().tag_problems.instances
     }
 
     fn groups(&self) -> Vec<Arc<Group>> {
@@ -72,9 +80,10 @@ impl Shown {
 
     /// The rules with their instances and how these do.
     pub(super) fn rules(&self) -> Value {
-        let (mut lines, mut groups, mut unused, degraded) = {
+        let (mut lines, mut groups, mut unused, degraded, tags) = {
             let state = self.lock();
-            (state.lines.clone(), state.groups.clone(), state.unused.clone(), state.degraded.clone())
+            let tags = state.tag_problems.clone();
+            (state.lines.clone(), state.groups.clone(), state.unused.clone(), state.degraded.clone(), tags)
         };
         unused.sort_by(|a, b| (&a.rule, &a.known.instance.id).cmp(&(&b.rule, &b.known.instance.id)));
         lines.sort_unstable();
@@ -82,7 +91,13 @@ impl Shown {
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let lines: Vec<&str> = lines.iter().map(|line| &**line).collect();
         let groups: Vec<Value> = groups.iter().map(|group| rule(group, &unused)).collect();
-        serde_json::json!({ "rules": groups, "text": lines, "degraded": degraded })
+        serde_json::json!({
+            "rules": groups,
+            "text": lines,
+            "degraded": degraded,
+            "tag_problems": tags.shown(),
+            "tag_problems_left_off": tags.left_off,
+        })
     }
 
     /// The rules with their instances, as they are shown by all programs, and how many instances were left off.

@@ -19,6 +19,7 @@ use super::backend::Own;
 use super::group::Group;
 use super::group::Spreading;
 use super::metrics::Metrics;
+use super::tag_problems::TagProblems;
 use super::tags::Backend as Speaks;
 use super::tags::DEFAULT_PRIORITY;
 use super::tags::HostPattern;
@@ -416,6 +417,11 @@ impl Builder {
             Some(Unused { rule, known: Arc::clone(known), why: part.unused? })
         });
         unused.collect()
+    }
+
+    /// What is wrong with tags.
+    pub(super) fn tag_problems(&self) -> TagProblems {
+        TagProblems::of(self.known.values().map(|entry| &*entry.known))
     }
 
     /// One line per rule and instance, for people, in no order.

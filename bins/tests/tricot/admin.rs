@@ -76,6 +76,7 @@ async fn metrics_have_the_names_that_are_documented() {
         ("tricot_redirects_total", "counter", "tricot_redirects_total 1"),
         ("tricot_backends", "gauge", r#"{service="web", state="usable"} 1"#),
         ("tricot_rules", "gauge", "tricot_rules 2"),
+        ("tricot_instances_with_tag_problems", "gauge", "tricot_instances_with_tag_problems 0"),
         ("tricot_table_builds_total", "counter", ""),
         ("tricot_table_age_seconds", "gauge", ""),
         ("tricot_certificate_not_after_seconds", "gauge", r#"name="app.example.com""#),
@@ -253,6 +254,41 @@ async fn an_instance_that_is_ejected_is_shown_with_its_error() {
 
     let row = row().await.unwrap();
     assert!(row["why"].as_str().is_some_and(|why| why.contains("onnection refused")), "{row}");
+}
+
+#[tokio::test]
+async fn tags_that_cannot_be_used_are_shown_until_they_are_mended() {
+    let Some((consul, _site, tricot, client)) = serving("tricot=info").await else { return };
+    let other = "tricot other.example.com";
+    consul.service("n1", "typo", "typo-1", 9, &["tricto typo.example.com"]).await;
+    consul
+        .service("n2", "typo", "typo-2", 9, &[other, "tricot http://oops", "tricot x.example.com first"])
+        .await;
+    let read = async |path: &'static str| -> Value {
+        serde_json::from_slice(&page(tricot.metrics, path).await.body).unwrap()
+    };
+    until("both instances", async || read("/rules").await["tag_problems"].as_array().unwrap().len() == 3)
+        .await;
+
+    let rules = read("/rules").await;
+    assert_eq!(rules["tag_problems_left_off"], 0);
+    let first = &rules["tag_problems"][0];
+    for (field, wanted) in [("service", "typo"), ("node", "n1"), ("id", "typo-1")] {
+        assert_eq!(first[field], wanted, "{first}");
+    }
+    assert!(first["problem"].as_str().unwrap().ends_with("is tricot meant?"), "{first}");
+    assert!(rules["tag_problems"][2]["problem"].as_str().unwrap().ends_with("100 is used"), "{rules}");
+    assert_eq!(metric(&tricot, "tricot_instances_with_tag_problems", "").await, 2.0);
+    let problems = async || read("/state.json").await["problems"].to_string();
+    assert!(problems().await.contains("2 instances have tags that cannot be used as they are"));
+    assert_eq!(page(tricot.metrics, "/ready").await.status, 200);
+
+    consul.service("n1", "typo", "typo-1", 9, &[other]).await;
+    consul.service("n2", "typo", "typo-2", 9, &[other]).await;
+    until("no problem", async || problems().await == "[]").await;
+    assert_eq!(read("/rules").await["tag_problems"], Value::Array(vec![]));
+    assert_eq!(metric(&tricot, "tricot_instances_with_tag_problems", "").await, 0.0);
+    assert_eq!(client.status(HOST, "/").await, Some(200));
 }
 
 #[tokio::test]

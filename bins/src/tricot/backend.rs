@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use http::HeaderMap;
 use meshlib::Endpoint;
@@ -67,13 +69,14 @@ pub(super) struct Backend {
     speaks: Speaks,
     requests: Requests,
     /// Answers that the instance has broken off.
-    broken: Seldom,
+    broken: AtomicU64,
+    told_broken: Seldom,
 }
 
 impl Backend {
     pub(super) fn new(known: Arc<Known>, speaks: Speaks, host: &str, metrics: &Metrics) -> Self {
         let requests = Requests::new(&metrics.registry, host, &known.instance.service);
-        Self { known, speaks, requests, broken: Seldom::default() }
+        Self { known, speaks, requests, broken: AtomicU64::new(0), told_broken: Seldom::default() }
     }
 
     pub(super) fn is_of(&self, known: &Arc<Known>, speaks: Speaks) -> bool {
@@ -96,7 +99,8 @@ impl Backend {
     pub(super) fn broke_off(&self, metrics: &Metrics, error: &str) {
         let instance = self.instance();
         metrics.backend_error(&instance.service, &instance.node, "body");
-        if let Some(times) = self.broken.happened() {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        if let Some(times) = self.told_broken.happened() {
             tracing::warn!(
                 target: "tricot",
                 service = %instance.service,
@@ -108,6 +112,11 @@ impl Backend {
                 "an instance broke off in the middle of an answer"
             );
         }
+    }
+
+    /// How many answers the instance has broken off.
+    pub(super) fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn speaks_tls(&self) -> bool {

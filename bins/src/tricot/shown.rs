@@ -122,6 +122,8 @@ impl Shown {
                 left_off += endpoints(&mut destination, &state, &mut room, |endpoint, row| {
                     let Some(backend) = Backend::of(endpoint) else { return };
                     group.reasons().explain(row);
+                    // What the balancer counts there are requests that wait for their answer, and it sees no answer break.
+                    (row.connecting, row.broken) = (0, backend.broken());
                     row.node = Some(backend.instance().node.to_string());
                     row.tls = backend.speaks_tls().then(|| "unverified".to_owned());
                 });

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::ask::Client;
+use crate::ask::page;
 use crate::certificates::metric;
 use crate::process::SOON;
 use crate::process::Tricot;
@@ -104,7 +105,7 @@ async fn an_upgrade_is_a_pipe_that_outlives_its_rule_and_a_drain() {
     assert_eq!((answer.status, answer.field("upgrade")), (101, Some("echo")));
     conn.write("one").await.unwrap();
     assert_eq!(conn.exactly(3).await.unwrap(), b"one");
-    let shown = crate::ask::page(tricot.metrics, "/metrics").await.text();
+    let shown = page(tricot.metrics, "/metrics").await.text();
     assert!(shown.contains(r#"tricot_requests_in_flight{service="web"} 1"#), "{shown}");
 
     consul.deregister(&format!(r#"{{"Node": "n1", "ServiceID": "web-{}"}}"#, echo.port)).await;
@@ -180,10 +181,30 @@ async fn an_instance_that_resets_in_the_middle_of_a_body_is_named_and_counted() 
         }
         let labels = r#"kind="body", node="n1", service="web""#;
         assert_eq!(metric(&tricot, "tricot_backend_errors_total", labels).await, 2.0);
+        assert_eq!(endpoint(&tricot).await["broken"], 2);
         let warned: Vec<_> = log.iter().filter(|line| line.contains("an instance broke off")).collect();
         assert!(warned.len() == 1 && warned[0].contains(r#""level":"WARN""#), "{warned:?}");
         assert!(warned[0].contains(&id), "{warned:?}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_its_answer_is_no_connection_that_is_opened() {
+    let silent = Scripted::start(|mut stream| async move { stream.read_u8().await.map(drop) }).await;
+    let Some((_consul, tricot, client)) = serving(&[silent.port], &[]).await else { return };
+    let mut conn = client.connect(HOST).await.unwrap();
+    conn.write(&format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.unwrap();
+    until("the request", async || silent.asked() == 1).await;
+
+    let row = endpoint(&tricot).await;
+
+    assert_eq!((&row["in_flight"], &row["connecting"]), (&1.into(), &0.into()), "{row}");
+}
+
+/// The first endpoint, as it is shown.
+async fn endpoint(tricot: &Tricot) -> Value {
+    let state: Value = serde_json::from_str(&page(tricot.metrics, "/state.json").await.text()).unwrap();
+    state["destinations"][0]["endpoints"][0].clone()
 }
 
 #[tokio::test]

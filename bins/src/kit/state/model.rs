@@ -148,13 +148,14 @@ pub struct EndpointState {
     pub closed_for_ms: u64,
     /// Connections or requests on their way.
     pub in_flight: u32,
-    /// Connections that are being opened.
+    /// Connections that are being opened. Always 0 for tricot, which knows when requests are answered and not which of them
+    /// had to open a connection.
     pub connecting: u32,
     /// How often it was chosen.
     pub picked: u64,
     /// How often it failed.
     pub failed: u64,
-    /// How often it broke a connection that was in use.
+    /// How often it broke a connection that was in use, or an answer that had begun.
     pub broken: u64,
     /// Over how many connections it was asked and sent no byte for 10 s, or until they ended.
     pub unanswered: u64,

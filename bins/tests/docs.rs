@@ -46,8 +46,10 @@ use crate::child::Running;
 const QUICK: Duration = Duration::from_secs(20);
 
 /// Sections of the page for bad nights to which alerts lead.
-const ALERTED: [&str; 10] = [
+const ALERTED: [&str; 12] = [
     "no-endpoint",
+    "ejected-endpoint",
+    "slow-endpoint",
     "success",
     "certificate",
     "reload",

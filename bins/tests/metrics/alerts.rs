@@ -17,11 +17,11 @@ const PAGE: &str = "docs/bad-night.md#";
 const ANCHORS: [&str; 12] = [
     "no-endpoint",
     "ejected-endpoint",
+    "slow-endpoint",
     "success",
     "certificate",
     "reload",
     "restarts",
-    "slow-endpoint",
     "consul",
     "orders",
     "descriptors",

@@ -27,8 +27,11 @@ pub struct Accrual {
     pub penalty: Backoff,
     /// How long a replica is left alone after any failure. Default: not at all.
     pub cool_down: Option<Backoff>,
-    /// The largest share of a set that may be ejected. Default 1: all of it. When all are, they are used all the same, and
-    /// what fails then is not held against them.
+    /// The largest share of a set that an endpoint which is ejected may bring it to. Default 1: all of it.
+    ///
+    /// It does not keep the rest in: an endpoint whose time is over does not count until somebody tries it, and stays out if
+    /// it fails again, even if others were ejected meanwhile. Where all fail all may be out in the end. When all are, they
+    /// are used all the same, and what fails then is not held against them.
     pub max_ejected: f64,
 }
 

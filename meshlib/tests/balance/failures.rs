@@ -170,6 +170,31 @@ async fn when_all_are_ejected_all_are_used() {
     connect.clone().oneshot(Session::default()).await.expect("never refused because of this");
 }
 
+#[tokio::test(start_paused = true)]
+async fn where_all_fail_no_share_keeps_the_last_one_in() {
+    let network = Flaky::new(Memory::default().connector());
+    network.fail_next(100_000);
+    let accrual = Accrual::default().with_max_ejected(0.5);
+    let connect =
+        BalanceLayer::new(Static::new([1, 2].map(addr)), "web").accrual(accrual).layer(network.clone());
+    let fail = async || {
+        for _ in 0..20 {
+            connect.clone().oneshot(Session::default()).await.unwrap_err();
+        }
+    };
+
+    fail().await;
+    assert_eq!(ejected(&connect.view()), 1);
+    for _ in 0..100 {
+        time::advance(SECOND).await;
+        fail().await;
+    }
+
+    let state = connect.view().state().unwrap();
+    let states: Vec<_> = state.replicas.replicas().iter().map(|replica| replica.state()).collect();
+    assert!(!states.contains(&ReplicaState::Ready), "{states:?}");
+}
+
 /// How many endpoints are ejected.
 fn ejected(view: &balance::View) -> usize {
     let state = view.state().unwrap();

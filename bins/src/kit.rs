@@ -13,7 +13,7 @@ pub mod loading;
 pub mod log;
 pub mod manager;
 pub mod metrics;
-mod moment;
+pub mod moment;
 pub mod probe;
 pub mod reasons;
 pub mod signals;

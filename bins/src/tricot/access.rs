@@ -330,7 +330,7 @@ fn is_for_proxies(request: &Request<Body>) -> bool {
 }
 
 /// A moment in RFC 3339, in UTC. Times that have no such form have none.
-pub(super) fn rfc3339(at: SystemTime) -> String {
+fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
 }
 

@@ -1,14 +1,12 @@
 //! Why Consul cannot be relied on, in words that say what can be set to something else.
 
-use std::time::Duration;
-use std::time::SystemTime;
-
 use meshlib_consul::ConsulError;
 use meshlib_consul::watch::Degraded;
 
-use super::access::rfc3339;
 use super::args::ConsulSettings;
 use crate::kit::log;
+use crate::kit::moment::rfc3339;
+use crate::kit::state::unix_ms;
 
 /// The address of Consul, and the variable that says it.
 #[derive(Clone, Debug)]
@@ -39,7 +37,7 @@ impl Source {
                 "it shows this token no service, not even itself, or none of their instances".into()
             }
             Degraded::Forgotten { services, until } => {
-                let until = rfc3339(whole_seconds(*until));
+                let until = rfc3339(unix_ms(*until));
                 format!(
                     "it has lost all services with tags for tricot ({services}); \
                      the rules stay until one of them is back, or until {until}"
@@ -58,11 +56,6 @@ impl Source {
     }
 }
 
-fn whole_seconds(at: SystemTime) -> SystemTime {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
-}
-
 /// Whether an error says that a certificate is of nobody who is trusted. The second word is said where an authority has the
 /// name of one who is.
 pub(super) fn is_untrusted(error: &str) -> bool {
@@ -72,6 +65,8 @@ pub(super) fn is_untrusted(error: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
+    use std::time::SystemTime;
 
     use super::super::args::Settings;
     use super::*;

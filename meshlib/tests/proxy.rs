@@ -251,8 +251,7 @@ async fn told(client_speaks: Option<u64>, server_speaks: Option<u64>, ends: u64)
         tokio::join!(proxy.call(conn), side(client, client_speaks), side(server, server_speaks));
 
     result.unwrap();
-    let told = spoken.0.lock().unwrap().clone();
-    told
+    std::mem::take(&mut *spoken.0.lock().unwrap())
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,8 +63,8 @@ pub trait PeerStats: Send + Sync {
     /// The peer broke the connection, which was in use. Default: nothing.
     fn broke(&self, _error: &io::Error) {}
 
-    /// The peer was asked over a connection, and sent no byte for 10 s or until it ended. Once per connection. Default:
-    /// nothing.
+    /// The peer was asked over a connection and has sent no byte, as [`Event::Unanswered`](crate::observe::Event::Unanswered)
+    /// is told. Once per connection. Default: nothing.
     fn unanswered(&self) {}
 
     /// Of how many answers over one connection one is to be recorded. The first always is. Default: 1, all are.

@@ -126,8 +126,9 @@ pub enum Event<'a> {
         /// How long that took from the client's first byte on, or from [`Opened`](Self::Opened) where the server began.
         took: Duration,
     },
-    /// The client has sent something, and the server nothing until the connection ended, or for 10 s if somebody
-    /// [wants progress](Observer::wants_progress). Told once; [`FirstByte`](Self::FirstByte) may come after it.
+    /// The client has asked, and the server has sent no byte until the connection ended, a second later or more. If somebody
+    /// [wants progress](Observer::wants_progress) this is told while it lasts, too, when both have been silent for 10 to 20 s;
+    /// [`FirstByte`](Self::FirstByte) may come after it then. Told once.
     Unanswered,
     /// A client got no server.
     NotOpened {

@@ -33,6 +33,8 @@ use crate::session::Session;
 
 /// How often connections that last are reported on.
 const REPORT: Duration = Duration::from_secs(10);
+/// A connection that ends sooner after its client has asked leaves nobody without an answer.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
 /// A client that closed its writing side is taken for gone if it still has no server this much later.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
@@ -204,13 +206,13 @@ impl Settings {
         let mut report =
             self.observer.wants_progress().then(|| time::interval_at(stream.began + REPORT, REPORT));
         let result = poll_fn(|cx| {
+            let polled = forward.as_mut().poll(cx);
+            stream.look();
             if let Some(report) = &mut report {
                 while report.poll_tick(cx).is_ready() {
                     stream.report();
                 }
             }
-            let polled = forward.as_mut().poll(cx);
-            stream.look();
             polled
         })
         .await;
@@ -268,14 +270,17 @@ impl<'a> Stream<'a> {
     fn report(&mut self) {
         let now = self.progress.transferred();
         self.observer.on(&Event::Progress { transferred: now.since(&self.reported) });
+        // Who sends on is owed nothing yet.
+        let waits = now.upstream == self.reported.upstream;
         self.reported = now;
-        self.unanswered_since(REPORT);
+        if let (true, First::Asked(_)) = (waits, self.first) {
+            self.unanswered();
+        }
     }
 
-    /// Says once that the server owes an answer for so long.
-    fn unanswered_since(&mut self, long: Duration) {
-        let First::Asked(at) = self.first else { return };
-        if at.elapsed() >= long && !std::mem::replace(&mut self.is_unanswered, true) {
+    /// Says once that the server owes an answer.
+    fn unanswered(&mut self) {
+        if !std::mem::replace(&mut self.is_unanswered, true) {
             self.observer.on(&Event::Unanswered);
             if let Some(peer) = &self.peer {
                 peer.unanswered();
@@ -290,7 +295,12 @@ impl<'a> Stream<'a> {
     }
 
     fn closed(&mut self, transferred: Transferred, error: Option<&Error>, forced: bool) {
-        self.unanswered_since(Duration::ZERO);
+        if let First::Asked(at) = self.first
+            && !forced
+            && at.elapsed() >= TIME_TO_ANSWER
+        {
+            self.unanswered();
+        }
         self.observer.on(&Event::Closed {
             transferred,
             unreported: transferred.since(&self.reported),

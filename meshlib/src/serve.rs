@@ -97,14 +97,13 @@ impl Server {
         Self { listener, limits: Limits::default(), newest: None, gate: None, observer: Arc::new(()) }
     }
 
-    /// Limits the connections that live at a time; beyond it accepting stops and the kernel's queue fills. Default: no
-    /// limit.
+    /// Limits the connections that live at a time; beyond it accepting stops and the kernel's queue fills. Of several limits
+    /// each is kept. Default: no limit.
     pub fn max_connections(self, n: usize) -> Self {
         self.share_limit(Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS))))
     }
 
-    /// Like [`max_connections`](Self::max_connections), with a limit that several servers share. Of several limits each
-    /// is kept.
+    /// Like [`max_connections`](Self::max_connections), with a limit that several servers share.
     pub fn share_limit(mut self, limit: Arc<Semaphore>) -> Self {
         self.limits.add(limit);
         self

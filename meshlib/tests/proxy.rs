@@ -233,18 +233,19 @@ impl Observer for Spoken {
     }
 }
 
-/// What is told of a conversation in which client and server speak after so many seconds, and which the client ends then.
-async fn told(client_speaks: Option<u64>, server_speaks: Option<u64>, ends: u64) -> Vec<Option<u64>> {
+/// What is told of a conversation in which client and server speak at these seconds, and which ends at the last.
+async fn told(client_speaks: &[u64], server_speaks: &[u64], ends: u64) -> Vec<Option<u64>> {
     let ((ours, client), (upstream, server)) = (tokio::io::duplex(16), tokio::io::duplex(16));
     let spoken = Arc::<Spoken>::default();
     let mut proxy = TcpProxy::new(once(upstream)).observe(spoken.clone());
     let conn = Conn::new(Io::new(ours), Session::default(), Drain::new().draining());
-    let side = async |mut io: DuplexStream, speaks: Option<u64>| {
-        if let Some(after) = speaks {
-            time::sleep(Duration::from_secs(after)).await;
-            io.write_all(b"hi").await.unwrap();
+    let began = Instant::now();
+    let side = async |mut io: DuplexStream, speaks: &[u64]| {
+        for at in speaks {
+            time::sleep_until(began + Duration::from_secs(*at)).await;
+            io.write_all(b"!").await.unwrap();
         }
-        time::sleep(Duration::from_secs(ends - speaks.unwrap_or(0))).await;
+        time::sleep_until(began + Duration::from_secs(ends)).await;
     };
 
     let (result, (), ()) =
@@ -256,13 +257,15 @@ async fn told(client_speaks: Option<u64>, server_speaks: Option<u64>, ends: u64)
 
 #[tokio::test(start_paused = true)]
 async fn it_is_told_when_a_server_speaks_first_and_that_it_does_not() {
-    assert_eq!(told(Some(2), Some(5), 60).await, [Some(3)], "from the client's first byte");
-    assert_eq!(told(None, Some(5), 60).await, [Some(5)], "a server that begins");
-    assert_eq!(told(Some(40), Some(5), 60).await, [Some(5)], "and is answered late");
-    assert_eq!(told(Some(2), Some(30), 60).await, [None, Some(28)], "a late answer");
-    assert_eq!(told(Some(2), None, 4).await, [None], "the end before it");
-    assert_eq!(told(Some(2), None, 60).await, [None], "once");
-    assert_eq!(told(None, None, 60).await, [], "nothing was asked");
+    assert_eq!(told(&[2, 3], &[5, 6], 60).await, [Some(3)], "from the client's first byte");
+    assert_eq!(told(&[], &[5], 60).await, [Some(5)], "a server that begins");
+    assert_eq!(told(&[40], &[5], 60).await, [Some(5)], "and is answered late");
+    assert_eq!(told(&[2], &[30], 60).await, [None, Some(28)], "a late answer");
+    assert_eq!(told(&[2, 8, 16, 24, 32], &[35], 60).await, [Some(33)], "the client had not asked all");
+    assert_eq!(told(&[2], &[], 4).await, [None], "the end before it");
+    assert_eq!(told(&[2], &[], 2).await, [], "an end that leaves no time for it");
+    assert_eq!(told(&[2], &[], 60).await, [None], "once");
+    assert_eq!(told(&[], &[], 60).await, [], "nothing was asked");
 }
 
 #[tokio::test(start_paused = true)]

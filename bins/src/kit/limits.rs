@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::kit::log;
 
-/// Descriptors that connections leave to admin requests, discovery and files: at most a quarter of all.
-const LEFT_FREE: u64 = 128;
+/// Descriptors that connections leave to admin requests, discovery, files, pipes and connections that are kept ready: at most
+/// a quarter of all.
+const LEFT_FREE: u64 = 1024;
 /// How often it is said that there is no room.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -39,10 +40,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// By the limit that holds now.
+    /// By the limit that holds now, and what is open already: to be asked for when all sockets listen.
     pub fn new() -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let connections = (descriptors - LEFT_FREE.min(descriptors / 4)) / 2;
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
+        let left = LEFT_FREE.min(descriptors / 4).saturating_add(open);
+        let connections = descriptors.saturating_sub(left) / 2;
         let connections = usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
         Self { free: Arc::new(Semaphore::new(connections)), connections }
     }
@@ -59,8 +62,9 @@ impl Room {
     /// That it is full, if it is.
     pub fn problem(&self) -> Option<String> {
         let connections = self.connections;
-        self.is_full()
-            .then(|| format!("no descriptors for more than {connections} connections; clients wait"))
+        self.is_full().then(|| {
+            format!("no descriptors for more than {connections} connections: clients that come now wait")
+        })
     }
 
     /// Says so every 10 s while it is full, for ever.
@@ -70,7 +74,7 @@ impl Room {
             time::sleep(Duration::from_secs(1)).await;
             if self.is_full() && told.is_none_or(|told| told.elapsed() >= PAUSE) {
                 let connections = self.connections;
-                tracing::warn!(target: log::PROCESS, connections, "no descriptors for more connections; clients wait");
+                tracing::warn!(target: log::PROCESS, connections, "no descriptors for more connections: clients that come now wait");
                 told = Some(Instant::now());
             }
         }

@@ -51,7 +51,6 @@ fn wants_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Nothing where there is no memory for it.
 fn gzip(text: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text).and_then(|()| encoder.finish()).ok()

@@ -1,6 +1,7 @@
 //! Pages for operators.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Shown {
     }
 
     /// The certificates that clients are shown, and those that endpoints and namerd are. The latter are as they are in their
-    /// files now, which are followed.
+    /// files now, which are followed; namerd's are read again by HUP only.
     fn certificates(&self) -> Vec<Certificate> {
         let shown = self.tls();
         let mut certificates = Vec::new();
@@ -196,11 +197,9 @@ impl Source for Knows {
                 why?
             ))
         });
-        let mut problems: Vec<_> = old.collect();
         // Servers may share them.
-        problems.dedup();
-        problems.extend(self.room.problem());
-        problems
+        let old: BTreeSet<_> = old.collect();
+        old.into_iter().chain(self.room.problem()).collect()
     }
 
     fn config(&self) -> Value {
@@ -268,8 +267,7 @@ fn expiries(registry: &Registry, shown: &Shown) {
 /// Whether what is made of files is what is in them, as metrics.
 fn loaded(registry: &Registry, shown: &Shown) {
     const NAME: &str = "tls_last_reload_successful";
-    const HELP: &str =
-        "Whether the certificates, keys and authorities that a router uses are those in its files now.";
+    const HELP: &str = "Whether the certificates, keys and authorities that a router uses towards clients and endpoints are those in its files now.";
 
     registry.forget(|name, _| name == NAME);
     let tls = shown.tls();

@@ -239,8 +239,8 @@ impl Replica {
         self.stats.broken.load(Ordering::Relaxed)
     }
 
-    /// Over how many connections it was asked and sent no byte for 10 s or until they ended, in all. This does not eject
-    /// it: there are protocols without answers.
+    /// Over how many connections it was asked and has sent no byte, in all: see
+    /// [`Event::Unanswered`](crate::observe::Event::Unanswered). This does not eject it: there are protocols without answers.
     pub fn unanswered(&self) -> u64 {
         self.stats.unanswered.load(Ordering::Relaxed)
     }

@@ -30,8 +30,8 @@ const PIPE_BYTES: usize = 256 * 1024;
 const LEAST_PIPE_BYTES: usize = 64 * 1024;
 /// Idle pipes kept per thread: two for each of 32 bulk connections, 128 descriptors.
 const POOLED_PIPES: usize = 64;
-/// Descriptors that pipes leave to connections and files.
-const LEFT_FREE: u64 = 256;
+/// Pipes are made while fewer than one in so many of the descriptors are in use: connections need them more.
+const SHARE: u64 = 4;
 /// Full reads in a row that make a direction bulky.
 const FULL_READS: u8 = 2;
 /// A splice that moved less than this was a message, not bulk.
@@ -153,9 +153,9 @@ impl Pipe {
             return Some(pipe);
         }
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // The lowest number that is free is the next one: a high one says that nearly all are in use.
-        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        if u64::try_from(write.as_raw_fd()).is_ok_and(|fd| fd >= most.saturating_sub(LEFT_FREE)) {
+        // The lowest number that is free is the next one, so a number says how many are in use.
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / SHARE;
+        if u64::try_from(write.as_raw_fd()).is_ok_and(|fd| fd >= most) {
             return None;
         }
         let bytes = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES)

@@ -20,8 +20,11 @@ pub(super) struct Reached<'a>(usize, &'a Semaphore);
 pub(super) struct Held<'a>(usize, SemaphorePermit<'a>);
 
 impl Limits {
-    /// Keeps another one, too.
+    /// Keeps another one, too. Twice the same is the same.
     pub(super) fn add(&mut self, limit: Arc<Semaphore>) {
+        if self.0.iter().any(|known| Arc::ptr_eq(known, &limit)) {
+            return;
+        }
         self.0 = self.0.iter().cloned().chain([limit]).collect();
     }
 

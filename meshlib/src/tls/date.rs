@@ -1,4 +1,4 @@
-//! Moments as people read them.
+//! Moments as people read them. By hand, since nothing else here needs a library for dates.
 
 use rustls::pki_types::UnixTime;
 

@@ -105,7 +105,8 @@ where
         self.value.load_full()
     }
 
-    /// Why the value is older than what is in the files now. `None` while it is not.
+    /// Why the value is older than what is in the files, as the last look at them has found. `None` if they were good, or
+    /// changed on under the look.
     pub fn failure(&self) -> Option<Arc<E>> {
         self.failure.load_full()
     }

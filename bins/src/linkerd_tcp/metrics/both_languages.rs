@@ -63,7 +63,7 @@ impl Server {
             ),
             unanswered: registry.counter(
                 UNANSWERED,
-                "Connections over which a client sent something and the endpoint nothing for 10 s, or until they ended.",
+                "Connections over which a client asked and then waited, and the endpoint sent no byte for 10 s or more, or until they ended.",
                 &there,
             ),
         }

@@ -43,11 +43,15 @@ pub(super) fn shown(command: &Command) -> Result<String, Failure> {
 
 /// What a command shows, for whoever must know whether it has looked. Nothing, if what it is to show does not exist.
 pub(super) fn seen(command: &Command) -> Result<String, Failure> {
-    // Of nft about a table, and of ip about one.
-    const NOTHING: [&str; 2] = ["No such file or directory", "table does not exist"];
+    // Each about a table. From others it is a failure: the first may be about a program that a script wants to run.
+    let nothing = match command.program {
+        "nft" => Some("No such file or directory"),
+        "ip" => Some("table does not exist"),
+        _ => None,
+    };
     let output = once(command, &command.args)?;
     let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() && !NOTHING.iter().any(|text| said.contains(text)) {
+    if !output.status.success() && !nothing.is_some_and(|text| said.contains(text)) {
         return Err(failed(command, &output));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

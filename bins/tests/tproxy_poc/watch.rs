@@ -157,11 +157,12 @@ fn each_change_is_told_of_once_whoever_makes_it() {
     proxy.stop();
 }
 
-/// Does what the tool does unless there is a file `broken` beside it, and counts.
+/// Does what the tool does unless there is a file `broken` beside it, and counts. Broken, it speaks as shells do of a
+/// program that is not there.
 const SAVE: &str = r#"#!/bin/sh
 dir=${0%/*}
 echo >>"$dir/looks"
-[ ! -e "$dir/broken" ] || { echo it is broken >&2; exit 1; }
+[ ! -e "$dir/broken" ] || { echo "it is broken: No such file or directory" >&2; exit 127; }
 PATH=${PATH#*:}
 exec iptables-save "$@"
 "#;

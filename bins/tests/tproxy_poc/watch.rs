@@ -59,6 +59,7 @@ fn condition(pod: &Namespace) -> (u16, String, String) {
 #[test]
 fn rules_that_go_are_told_of_and_set_again_when_that_is_asked_for() {
     let mut cases = Vec::new();
+    // Each damage is done at once: of two steps a look between them would tell twice.
     for (args, damage, missing) in [
         (
             "--mode tproxy --rules iptables",
@@ -68,8 +69,13 @@ fn rules_that_go_are_told_of_and_set_again_when_that_is_asked_for() {
         ("--mode nat --rules nft --addr [::]:5000", "nft flush ruleset", "- chain pre {"),
         (
             "--mode nat --rules iptables --reply fwmark",
-            "ip -4 rule del pref 7089; echo 0 >/proc/sys/net/ipv4/fwmark_reflect",
+            "echo 0 >/proc/sys/net/ipv4/fwmark_reflect",
             "- net.ipv4.fwmark_reflect = 1",
+        ),
+        (
+            "--mode nat --rules iptables --reply fwmark",
+            "ip -4 rule del pref 7089",
+            "- from all fwmark 0x1/0x1 lookup 100",
         ),
         (
             "--mode tproxy --rules nft --reply source-rule --addr [::]:5000 --keep-rules",

@@ -99,8 +99,8 @@ fn set(rules: &Rules, tool: Tool) -> Result<Vec<Difference>, Failure> {
 }
 
 impl Applied {
-    /// How the rules that are set differ from those that this process has set. Runs three commands, with iptables and both
-    /// families six.
+    /// How the rules that are set differ from those that this process has set. Runs three commands; for both families six
+    /// with iptables, and five with nft.
     pub(super) fn look(&self) -> Result<Vec<Difference>, Failure> {
         let _lent = Lent::new();
         Ok(since(&self.odd, look(&self.rules, self.tool)?))

@@ -309,9 +309,9 @@ impl Rules {
         filters.into_iter().chain(route::listings(self)).collect()
     }
 
-    /// What shows by the fewest commands whether the rules are set with this tool: three, or with iptables and both families
-    /// six. Other than [`listings`](Self::listings) they find nothing of ours in a family without a listener, or in tables
-    /// of iptables where these rules have nothing.
+    /// What shows by the fewest commands whether the rules are set with this tool: three for one family; for both six with
+    /// iptables, and five with nft, which has both in one table. Other than [`listings`](Self::listings) they find nothing
+    /// of ours in a family without a listener, or in tables of iptables where these rules have nothing.
     pub fn own_listings(&self, tool: Tool) -> Vec<Listing> {
         let filters = match tool {
             Tool::Nft => vec![nft::listing(Some(self))],
@@ -372,3 +372,21 @@ pub fn leftovers(tool: Tool, table: u32, priority: u32) -> Vec<Listing> {
 }
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nft_shows_both_families_by_one_command() {
+        for intercept in [Intercept::Redirect, Intercept::Tproxy] {
+            let one = Rules::new(intercept).with_listener("0.0.0.0:5000".parse().unwrap());
+            let both = Rules::new(intercept).with_listener("[::]:5000".parse().unwrap());
+
+            for (tool, of_both) in [(Tool::Iptables, 6), (Tool::IptablesLegacy, 6), (Tool::Nft, 5)] {
+                assert_eq!(one.own_listings(tool).len(), 3, "{intercept:?} {tool}");
+                assert_eq!(both.own_listings(tool).len(), of_both, "{intercept:?} {tool}");
+            }
+        }
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::process;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules;
@@ -25,8 +28,8 @@ use crate::kit::cli::Failure;
 pub(super) struct Applied {
     rules: Rules,
     tool: Tool,
-    /// What was shown otherwise than it was set from the start.
-    odd: Vec<Difference>,
+    /// What is shown otherwise than it was set, by nobody's doing: the tool has other words for it.
+    odd: Mutex<Vec<Difference>>,
 }
 
 /// Sets the rules. If that fails, nothing of them remains.
@@ -50,10 +53,10 @@ pub(super) fn apply(rules: Rules, tool: Tool) -> Result<Applied, Failure> {
     let (needed, needless): (Vec<_>, Vec<_>) =
         known.into_iter().partition(|sysctl| rules.sysctls().contains(sysctl));
     rules.switched_on = switch_on(&rules, needed)?;
-    let mut applied = Applied { rules, tool, odd: Vec::new() };
+    let mut applied = Applied { rules, tool, odd: Mutex::default() };
     let set = set(&applied.rules, tool).and_then(|odd| switch_off(&needless).map(|()| odd));
     match set {
-        Ok(odd) => applied.odd = odd,
+        Ok(odd) => applied.odd = Mutex::new(odd),
         Err(error) => {
             // What would remember the settings may not have been set.
             let removed = applied.remove().and_then(|()| switch_off(&applied.rules.switched_on));
@@ -103,16 +106,26 @@ impl Applied {
     /// with iptables, and five with nft.
     pub(super) fn look(&self) -> Result<Vec<Difference>, Failure> {
         let _lent = Lent::new();
-        Ok(since(&self.odd, look(&self.rules, self.tool)?))
+        let now = look(&self.rules, self.tool)?;
+        Ok(since(&self.odd(), now))
     }
 
-    /// Sets them again, when somebody else has changed them. Where that fails, what is there stays.
+    /// Sets them again, when somebody else has changed them or another version of the tool shows them in other words.
+    /// Where that fails, what is there stays.
     pub(super) fn set_again(&self) -> Result<(), Failure> {
         let _lent = Lent::new();
         self.rules.sysctls().into_iter().filter(|sysctl| !is_on(*sysctl)).try_for_each(turn_on)?;
-        set(&self.rules, self.tool)?;
+        let odd = set(&self.rules, self.tool)?;
+        // Somebody may have changed them as soon as they were set.
+        if is_wording(&odd) {
+            *self.odd() = odd;
+        }
         log(&self.rules, self.tool, "rules set again");
         Ok(())
+    }
+
+    fn odd(&self) -> MutexGuard<'_, Vec<Difference>> {
+        self.odd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets new connections go past the proxy.
@@ -199,6 +212,13 @@ fn since(before: &[Difference], now: Vec<Difference>) -> Vec<Difference> {
         .collect();
     changed.extend(now.into_iter().filter(|difference| !before.contains(difference)));
     changed
+}
+
+/// Whether these may be the same rules in other words: each line that is missing has one in its place, and none is added.
+fn is_wording(differences: &[Difference]) -> bool {
+    let missing =
+        differences.iter().filter(|difference| matches!(difference, Difference::Missing(_))).count();
+    missing * 2 == differences.len()
 }
 
 /// Whether the kernel knows all that the rules are made of. Sets nothing.
@@ -387,5 +407,17 @@ mod tests {
         assert_eq!(since(&odd, vec![missing("a"), missing("b"), unexpected("A")]), [missing("b")]);
         assert_eq!(since(&odd, vec![missing("a"), missing("b")]), [missing("A"), missing("b")]);
         assert_eq!(since(&[], vec![missing("a")]), [missing("a")]);
+    }
+
+    #[test]
+    fn rules_that_are_gone_or_added_are_not_the_same_in_other_words() {
+        let missing = || Difference::Missing("a".into());
+        let unexpected = || Difference::Unexpected("A".into());
+
+        assert!(is_wording(&[]));
+        assert!(is_wording(&[missing(), unexpected()]));
+        assert!(!is_wording(&[missing()]));
+        assert!(!is_wording(&[missing(), missing(), unexpected()]));
+        assert!(!is_wording(&[unexpected()]));
     }
 }

@@ -200,6 +200,38 @@ fn a_look_that_fails_is_told_of_once_and_says_nothing_about_rules() {
     proxy.stop();
 }
 
+/// Has other words for a protocol where there is a file `newer` beside it, as another version may.
+const NEWER: &str = r#"#!/bin/sh
+dir=${0%/*}
+PATH=${PATH#*:}
+[ -e "$dir/newer" ] || exec iptables-save "$@"
+iptables-save "$@" | sed 's/-p tcp/-p 6/'
+"#;
+
+#[test]
+fn rules_that_another_version_shows_in_other_words_are_whole_once_they_are_set_again() {
+    let Some(net) = pod() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("iptables-save");
+    fs::write(&script, NEWER).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:{}", text(dir.path()), env::var("PATH").unwrap());
+    let args = format!("{path} {PROGRAM} --mode tproxy --rules iptables --metrics 127.0.0.1:9990");
+    let proxy = Proxy::start_with(&net.pod, &[], "env", &args);
+    let whole = (200, "ready\n".into(), "1".into());
+
+    fs::write(dir.path().join("newer"), "").unwrap();
+    for times in [1, 2] {
+        proxy.signal(Signal::HUP);
+        eventually("the change is told of", || proxy.log().count(CHANGED) == times);
+        eventually("the rules are whole", || proxy.log().count(WHOLE) == times);
+        assert_eq!(condition(&net.pod), whole);
+        // It still sees what somebody does.
+        net.pod.sh("iptables -w 5 -t mangle -F MESHLIB_PRE");
+    }
+    proxy.stop();
+}
+
 /// Takes its time where there is a file `slow` beside it, and says so.
 const RESTORE: &str = r#"#!/bin/sh
 dir=${0%/*}

@@ -299,8 +299,9 @@ pub(super) enum HeaderArg {
 const AFTER_HELP: &str = "\
 Privileges:
   CAP_NET_RAW    for as long as the proxy runs: transparent sockets, the client's address, marks
-  CAP_NET_ADMIN  to set, look at and remove rules; not with --rules none, where somebody else sets
-                 them, such as an init container that runs `tproxy-poc rules apply`
+  CAP_NET_ADMIN  to set, look at and remove rules, with no effect in between, but kept to the end,
+                 also with --keep-rules; not with --rules none, where somebody else sets them,
+                 such as an init container that runs `tproxy-poc rules apply`
   Neither is needed with --mode nat --rules none --source none; the server can be told the client
   with --send-proxy-protocol then.
 

@@ -1,12 +1,14 @@
 //! What the kernel lets this process do.
 //!
-//! Capabilities belong to threads: what serves connections keeps `CAP_NET_RAW` only, also where the thread that will
-//! remove the rules holds more.
+//! Capabilities belong to threads: what serves connections keeps `CAP_NET_RAW` only. The thread that will remove the
+//! rules, and those that it starts to look at them, have `CAP_NET_ADMIN` besides, but only while it is [`Lent`] does it
+//! have an effect.
 
 use std::io;
 
 use meshlib::tproxy;
 use rustix::thread::CapabilitySet;
+use rustix::thread::CapabilitySets;
 use rustix::thread::capabilities;
 use rustix::thread::clear_ambient_capability_set;
 use rustix::thread::configure_capability_in_ambient_set;
@@ -63,7 +65,7 @@ fn holds(set: CapabilitySet) -> bool {
 pub(super) enum Keep {
     /// Everything but what sockets need.
     Sockets,
-    /// Everything but what sockets and rules need.
+    /// Everything but what sockets and rules need. The latter has no effect but while it is [`Lent`].
     SocketsAndRules,
 }
 
@@ -72,47 +74,59 @@ pub(super) fn keep(what: Keep) -> io::Result<String> {
     let mut sets = capabilities(None)?;
     // With only the other one, sockets need that.
     let sockets = if sets.permitted.contains(NET_RAW) { NET_RAW } else { NET_ADMIN };
-    let kept = match what {
-        Keep::Sockets => sockets,
-        Keep::SocketsAndRules => NET_RAW | NET_ADMIN,
+    let (permitted, effective) = match what {
+        Keep::Sockets => (sockets, sockets),
+        Keep::SocketsAndRules => (NET_RAW | NET_ADMIN, NET_RAW),
     };
-    sets.permitted &= kept;
-    sets.effective &= kept;
-    sets.inheritable &= kept;
+    sets.permitted &= permitted;
+    sets.effective &= effective;
+    sets.inheritable &= effective;
     set_capabilities(None, sets)?;
-    Ok(shown(capabilities(None)?.effective))
+    Ok(shown(capabilities(None)?))
 }
 
-fn shown(set: CapabilitySet) -> String {
+fn shown(sets: CapabilitySets) -> String {
     let known = [(NET_ADMIN, "CAP_NET_ADMIN"), (NET_RAW, "CAP_NET_RAW")];
     let mut names: Vec<_> =
-        known.iter().filter(|(bit, _)| set.contains(*bit)).map(|(_, name)| *name).collect();
-    if !(set - NET_ADMIN - NET_RAW).is_empty() {
+        known.iter().filter(|(bit, _)| sets.effective.contains(*bit)).map(|(_, name)| *name).collect();
+    if !(sets.permitted - NET_ADMIN - NET_RAW).is_empty() {
         names.push("others");
+    }
+    if (sets.permitted - sets.effective).contains(NET_ADMIN) {
+        names.push("CAP_NET_ADMIN for the rules only");
     }
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// Lets programs that this thread runs set rules, also where the user is not root.
-pub(super) struct Lent(());
+/// Lets this thread set rules, and programs that it runs, also where the user is not root. Is dropped where it was
+/// made: capabilities belong to threads.
+pub(super) struct Lent {
+    /// What this thread held before.
+    before: Option<CapabilitySets>,
+}
 
 impl Lent {
     pub(super) fn new() -> Self {
         let lend = || {
-            let mut sets = capabilities(None)?;
+            let before = capabilities(None)?;
+            let mut sets = before;
+            sets.effective |= sets.permitted & NET_ADMIN;
             sets.inheritable |= sets.permitted & NET_ADMIN;
             set_capabilities(None, sets)?;
-            configure_capability_in_ambient_set(NET_ADMIN, true)
+            // Root's programs have it anyway; those of others say themselves what they lack.
+            let _ = configure_capability_in_ambient_set(NET_ADMIN, true);
+            rustix::io::Result::Ok(before)
         };
-        // Root's programs have it anyway; those of others say themselves what they lack.
-        let _: rustix::io::Result<()> = lend();
-        Self(())
+        Self { before: lend().ok() }
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // Nothing was lent, then.
+        // Where these fail nothing was lent: anybody may give up what they hold.
         let _ = clear_ambient_capability_set();
+        if let Some(before) = self.before {
+            let _ = set_capabilities(None, before);
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! What the program may do, and what it says when it may not.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use meshlib::test_util::netns::Family;
+use rustix::process::Signal;
 
 use crate::net::MODES;
+use crate::net::NET_ADMIN;
 use crate::net::NET_RAW;
 use crate::net::NOBODY;
 use crate::net::REPLIES;
@@ -88,6 +91,43 @@ fn it_keeps_only_what_it_needs() {
     rules_of_others
         .log()
         .wait_for("its privileges", |line| line.contains("CAP_NET_RAW") && !line.contains("CAP_NET_ADMIN"));
+}
+
+/// The sets of capabilities of each thread, by their names in proc(5).
+fn threads(proxy: &Proxy) -> Vec<HashMap<String, u64>> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", proxy.pid())).unwrap();
+    let sets = |status: String| {
+        let lines = status.lines().filter_map(|line| line.strip_prefix("Cap")?.split_once(":\t"));
+        lines.map(|(name, set)| (name.to_owned(), u64::from_str_radix(set, 16).unwrap())).collect()
+    };
+    // One that ends meanwhile holds nothing.
+    tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok()).map(sets).collect()
+}
+
+#[test]
+fn what_sets_rules_has_an_effect_only_while_it_does() {
+    // capabilities(7)
+    const NET_ADMIN_BIT: u64 = 1 << 12;
+    for user in [&[][..], &NET_ADMIN] {
+        for args in ["--rules iptables", "--rules nft --keep-rules"] {
+            let Some(net) = pod() else { return };
+            let (_dir, program) = for_everybody();
+            let proxy = Proxy::start_with(&net.pod, user, &program, &format!("--mode tproxy {args}"));
+
+            // A thread that looks and sets is there from now on.
+            net.pod.sh("ip -4 route flush table 100");
+            proxy.signal(Signal::HUP);
+            proxy.log().wait_for("the whole rules", |line| line.contains("again as they were set"));
+
+            let holds =
+                |set: &str| threads(&proxy).iter().filter(|sets| sets[set] & NET_ADMIN_BIT != 0).count();
+            for set in ["Eff", "Inh", "Amb"] {
+                assert_eq!(holds(set), 0, "{user:?} {args}: {set}: {:x?}", threads(&proxy));
+            }
+            assert!(holds("Prm") >= 2, "{user:?} {args}: {:x?}", threads(&proxy));
+            proxy.stop();
+        }
+    }
 }
 
 #[test]

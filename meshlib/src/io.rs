@@ -55,6 +55,9 @@ use tokio_rustls::server;
 
 pub mod sniff;
 
+/// Who goes away sooner after asking was not left without an answer.
+pub(crate) const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
+
 /// Is told how a peer does while bytes are forwarded to it.
 pub trait PeerStats: Send + Sync {
     /// One answer came this long after what asked for it.

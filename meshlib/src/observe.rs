@@ -126,7 +126,7 @@ pub enum Event<'a> {
         /// How long that took from the client's first byte on, or from [`Opened`](Self::Opened) where the server began.
         took: Duration,
     },
-    /// The client has asked, and the server has sent no byte until the connection ended, a second later or more. If somebody
+    /// The client has asked, and the server has sent no byte until the connection ended well, a second later or more. If somebody
     /// [wants progress](Observer::wants_progress) this is told while it lasts, too, when both have been silent for 10 to 20 s;
     /// [`FirstByte`](Self::FirstByte) may come after it then. Told once.
     Unanswered,

@@ -17,6 +17,7 @@ use tower::Service;
 use tower::ServiceExt;
 
 use crate::error::Error;
+use crate::error::Fault;
 use crate::error::Phase;
 use crate::error::Side;
 use crate::forward::ForwardOptions;
@@ -25,6 +26,7 @@ use crate::forward::Transferred;
 use crate::forward::forward_counted;
 use crate::io::Io;
 use crate::io::PeerStats;
+use crate::io::TIME_TO_ANSWER;
 use crate::io::Transport;
 use crate::observe::Event;
 use crate::observe::Observer;
@@ -33,8 +35,6 @@ use crate::session::Session;
 
 /// How often connections that last are reported on.
 const REPORT: Duration = Duration::from_secs(10);
-/// A connection that ends sooner after its client has asked leaves nobody without an answer.
-const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
 /// A client that closed its writing side is taken for gone if it still has no server this much later.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
@@ -295,8 +295,10 @@ impl<'a> Stream<'a> {
     }
 
     fn closed(&mut self, transferred: Transferred, error: Option<&Error>, forced: bool) {
+        let broke = error.is_some_and(|error| error.fault() == Fault::Server);
         if let First::Asked(at) = self.first
             && !forced
+            && !broke
             && at.elapsed() >= TIME_TO_ANSWER
         {
             self.unanswered();

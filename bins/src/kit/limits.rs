@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meshlib::observe::prometheus::Registry;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::getrlimit;
@@ -31,23 +32,33 @@ pub fn raise_descriptors() {
     }
 }
 
-/// Room for as many connections as there are descriptors for, two for each. Who comes when it is full waits in the kernel's
-/// queue. A clone is the same.
+/// Room for so many connections. Who comes when it is full waits in the kernel's queue. A clone is the same.
 #[derive(Clone, Debug)]
 pub struct Room {
     free: Arc<Semaphore>,
     connections: usize,
+    limit: Arc<str>,
 }
 
 impl Room {
-    /// By the limit that holds now, and what is open already: to be asked for when all sockets listen.
-    pub fn new() -> Self {
+    /// Room for `connections`, which `limit` allows: what it is called where it is set.
+    pub fn new(limit: &str, connections: usize) -> Self {
+        let connections = connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(connections)), connections, limit: limit.into() }
+    }
+
+    /// Room for as many as there are descriptors for, two for each: by the limit that holds now, and what is open already,
+    /// so it is to be asked for when all sockets listen.
+    pub fn of_process(registry: &Registry) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
         let left = LEFT_FREE.min(descriptors / 4).saturating_add(open);
         let connections = descriptors.saturating_sub(left) / 2;
-        let connections = usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(connections)), connections }
+        let room = Self::new("descriptors", usize::try_from(connections).unwrap_or(usize::MAX));
+        let help = "Connections that may still be taken before descriptors run out; at 0 clients wait.";
+        let free = Arc::clone(&room.free);
+        registry.gauge_fn("process_connections_free", help, &[], move || free.available_permits() as f64);
+        room
     }
 
     /// For [`Server::share_limit`](meshlib::Server::share_limit).
@@ -61,9 +72,9 @@ impl Room {
 
     /// That it is full, if it is.
     pub fn problem(&self) -> Option<String> {
-        let connections = self.connections;
+        let Self { connections, limit, .. } = self;
         self.is_full().then(|| {
-            format!("no descriptors for more than {connections} connections: clients that come now wait")
+            format!("no room for more than {connections} connections ({limit}): clients that come now wait")
         })
     }
 
@@ -73,16 +84,15 @@ impl Room {
         loop {
             time::sleep(Duration::from_secs(1)).await;
             if self.is_full() && told.is_none_or(|told| told.elapsed() >= PAUSE) {
-                let connections = self.connections;
-                tracing::warn!(target: log::PROCESS, connections, "no descriptors for more connections: clients that come now wait");
+                let (connections, limit) = (self.connections, &*self.limit);
+                tracing::warn!(
+                    target: log::PROCESS,
+                    connections,
+                    limit,
+                    "no room for more connections: clients that come now wait"
+                );
                 told = Some(Instant::now());
             }
         }
-    }
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -48,6 +48,8 @@ struct Current {
     config: Value,
     destinations: Arc<[ShownDestination]>,
     tls: Arc<ShownTls>,
+    /// The limits of servers.
+    rooms: Vec<Room>,
 }
 
 /// What is made of files with certificates, each with the label of its router.
@@ -89,8 +91,14 @@ pub(super) struct ShownDestination {
 
 impl Shown {
     /// Shows another configuration from now on.
-    pub(super) fn set(&self, config: Value, destinations: Vec<ShownDestination>, tls: ShownTls) {
-        *self.lock() = Current { config, destinations: destinations.into(), tls: Arc::new(tls) };
+    pub(super) fn set(
+        &self,
+        config: Value,
+        destinations: Vec<ShownDestination>,
+        tls: ShownTls,
+        rooms: Vec<Room>,
+    ) {
+        *self.lock() = Current { config, destinations: destinations.into(), tls: Arc::new(tls), rooms };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
@@ -199,7 +207,9 @@ impl Source for Knows {
         });
         // Servers may share them.
         let old: BTreeSet<_> = old.collect();
-        old.into_iter().chain(self.room.problem()).collect()
+        let rooms = self.shown.lock().rooms.clone();
+        let full = rooms.iter().chain([&self.room]).filter_map(Room::problem);
+        old.into_iter().chain(full).collect()
     }
 
     fn config(&self) -> Value {

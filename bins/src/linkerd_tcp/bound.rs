@@ -119,7 +119,7 @@ impl Bound {
         let (workers, hands) = Workers::waiting(workers)?;
         hands.give((0..hands.count()).map(|_| Job::new("the drain", stays(drain.clone(), drain.draining()))));
         let shown = Arc::new(Shown::default());
-        let room = Room::new();
+        let room = Room::of_process(&metrics.registry);
         let mut watching = JoinSet::new();
         watching.spawn(room.clone().watch());
         let loading = Loading::new(&metrics.registry, reloads.source());

@@ -29,6 +29,7 @@ use super::admin::Shown;
 use super::admin::ShownDestination;
 use super::admin::ShownTls;
 use super::config::Config;
+use super::config::Generation;
 use super::config::model;
 use super::config::model::Server;
 use super::metrics::Metrics;
@@ -37,6 +38,7 @@ use super::tls::ClientTls;
 use super::tls::ServerConfigs;
 use super::tls::ServerTls;
 use super::wire::Destination;
+use crate::kit::limits::Room;
 use crate::kit::load::ConfigError;
 use crate::kit::load::Problem;
 use crate::kit::sockets;
@@ -109,7 +111,9 @@ struct Live {
     server: Server,
     buffer: usize,
     /// The limit of connections, which those of servers before this one count for, too.
-    limit: Option<Arc<Semaphore>>,
+    limit: Option<Room>,
+    /// Says when that is full, for as long as this lives.
+    _watching: JoinSet<()>,
     kept: Vec<TcpListener>,
     is_passed: bool,
     drain: Drain,
@@ -398,7 +402,7 @@ impl Running {
         router: &mut Router,
         (tls, client): (Option<Arc<ServerTls>>, Option<Arc<ClientTls>>),
         sockets: Sockets,
-        limit: Option<Arc<Semaphore>>,
+        limit: Option<Room>,
     ) -> Live {
         let Sockets { addr, serving, kept, is_passed } = sockets;
         let label = &settings.label;
@@ -418,16 +422,19 @@ impl Running {
         }
         let (destination, _) = &router.destinations[&server.dst];
         let observer = self.metrics.server(label, addr, server);
-        let limit = server
-            .max_connections
-            .map(|n| limit.unwrap_or_else(|| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)))));
-        let limit_kept = limit.clone();
+        let name = match generation {
+            Generation::Proxies => format!("maxConnections of {addr}"),
+            Generation::Routers => format!("maxConcurrency of {addr}"),
+        };
+        let limit = server.max_connections.map(|n| limit.unwrap_or_else(|| Room::new(&name, n)));
+        let watching = limit.iter().cloned().map(Room::watch).collect();
         let drain = self.drain.part();
         let workers = serving.len();
         tracing::info!(target: "linkerd_tcp::app", router = %label, %addr, dst = %server.dst, workers, "listening");
+        let shared = limit.clone();
         let jobs = serving.into_iter().map(|socket| {
             let service = destination.service(server, tls.clone(), config.buffer_size, Arc::clone(&observer));
-            let (gate, limit, room) = (destination.gate(), limit.clone(), Arc::clone(&self.room));
+            let (gate, limit, room) = (destination.gate(), shared.clone(), Arc::clone(&self.room));
             let (observer, drain): (Arc<dyn Observer>, _) = (Arc::clone(&observer), drain.clone());
             // The drain must not seem to be over before the worker has begun.
             let draining = drain.draining();
@@ -435,7 +442,7 @@ impl Running {
                 let listener = Listener::from_std(socket)?;
                 let mut server = meshlib::Server::from_listener(listener).share_limit(room).observe(observer);
                 if let Some(limit) = limit {
-                    server = server.share_limit(limit);
+                    server = server.share_limit(limit.limit());
                 }
                 if let Some(gate) = gate {
                     server = server.gate(gate);
@@ -451,7 +458,8 @@ impl Running {
             addr,
             server: server.clone(),
             buffer: config.buffer_size,
-            limit: limit_kept,
+            limit,
+            _watching: watching,
             kept,
             is_passed,
             drain,
@@ -504,7 +512,9 @@ impl Running {
                 tls.servers.extend(made.map(of));
             }
         }
-        self.shown.set(config.to_value(), shown, tls);
+        let servers = self.routers.iter().flat_map(|router| &router.servers);
+        let rooms = servers.filter_map(|live| live.limit.clone()).collect();
+        self.shown.set(config.to_value(), shown, tls, rooms);
     }
 }
 

@@ -14,7 +14,6 @@ use meshlib::http::admin::status;
 use meshlib::tproxy::Intercept;
 use meshlib::tproxy::rules::Tool;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::task;
 use tokio::task::JoinSet;
 use tower::service_fn;
@@ -82,7 +81,11 @@ pub(super) async fn serve(args: &Args, given: Value, plan: Plan, tool: Option<To
     };
     let intercept = plan.rules.intercept;
     let ending = Ending::after(release(watch.clone()), Drain::new(), args.proxy.drain_timeout);
-    let serving = Serving { args, given, intercept, wire, ending, room: Room::new(), watch: watch.clone() };
+    let of_process = Room::of_process(&wire.metrics.registry);
+    let own = args.proxy.max_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+    let own = own.map(|most| Room::new("--max-connections", most));
+    let rooms = [of_process].into_iter().chain(own).collect();
+    let serving = Serving { args, given, intercept, wire, ending, rooms, watch: watch.clone() };
     let result = serving.run(listeners, admin, &mut signals).await;
     if let Some(watch) = watch {
         watch.remove()?;
@@ -114,7 +117,7 @@ struct Serving<'a> {
     intercept: Intercept,
     wire: Arc<Wire>,
     ending: Ending,
-    room: Room,
+    rooms: Vec<Room>,
     /// The rules that are its own.
     watch: Option<Arc<Watch>>,
 }
@@ -133,7 +136,7 @@ impl Serving<'_> {
         tracing::info!(target: "tproxy_poc", control, "capabilities");
         let admin = admin.map(|socket| socket.serve(self.pages())).transpose().map_err(Failure::runtime)?;
         let mut watching = JoinSet::new();
-        watching.spawn(self.room.clone().watch());
+        self.rooms.iter().cloned().for_each(|room| _ = watching.spawn(room.watch()));
         let status = format!("serving at {}", listed(&self.args.intercept.addr));
         let ended = workers.until_ended(&self.ending);
         if let Some(watch) = &self.watch {
@@ -159,7 +162,7 @@ impl Serving<'_> {
         let registry = self.wire.metrics.registry.clone();
         let knows = Knows {
             wire: Arc::clone(&self.wire),
-            room: self.room.clone(),
+            rooms: self.rooms.clone(),
             given: self.given.clone(),
             loading: Loading::new(&registry, None),
             drain: self.ending.drain().clone(),
@@ -171,20 +174,14 @@ impl Serving<'_> {
 
     /// What each worker does.
     fn jobs(&self, listeners: Vec<Vec<TcpListener>>) -> Vec<Vec<Job>> {
-        let limit = self.args.proxy.max_connections.map(|most| {
-            Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)))
-        });
         let intercept = self.intercept;
         let job = |listener| {
-            let (wire, drain, limit) = (Arc::clone(&self.wire), self.ending.drain().clone(), limit.clone());
-            let room = self.room.limit();
+            let (wire, drain) = (Arc::clone(&self.wire), self.ending.drain().clone());
+            let limits: Vec<_> = self.rooms.iter().map(Room::limit).collect();
             Job::new("server", async move {
                 privileges::keep(Keep::Sockets)?;
                 let listener = Listener::from_std(listener)?.intercepting(Some(intercept))?;
-                let mut server = Server::from_listener(listener).share_limit(room);
-                if let Some(limit) = limit {
-                    server = server.share_limit(limit);
-                }
+                let server = limits.into_iter().fold(Server::from_listener(listener), Server::share_limit);
                 server.serve(service_fn(move |conn| Arc::clone(&wire).serve(conn)), drain).await
             })
         };
@@ -195,7 +192,7 @@ impl Serving<'_> {
 /// What this program knows about itself.
 struct Knows {
     wire: Arc<Wire>,
-    room: Room,
+    rooms: Vec<Room>,
     given: Value,
     loading: Loading,
     drain: Drain,
@@ -226,7 +223,7 @@ impl Source for Knows {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.room.problem().into_iter().collect()
+        self.rooms.iter().filter_map(Room::problem).collect()
     }
 
     fn config(&self) -> Value {

@@ -31,6 +31,7 @@ use meshlib::observe::Observer;
 use meshlib::observe::prometheus::Counter;
 use tokio::sync::watch;
 use tower::Layer;
+use tracing::Level;
 
 use super::args::Balancing;
 use super::backend::Backend;
@@ -192,14 +193,40 @@ impl Group {
     }
 }
 
-/// Counts attempts beyond the first of a request.
+/// Counts attempts beyond the first of a request, and says at debug which instance did not do.
 #[derive(Debug)]
 struct CountRetries(Counter);
 
+/// Says that an instance did not answer a request.
+fn tell_failure(name: &str, endpoint: &Endpoint, took: Duration, error: &dyn std::fmt::Display) {
+    if let (true, Some(backend)) = (tracing::enabled!(target: "tricot", Level::DEBUG), Backend::of(endpoint))
+    {
+        let instance = backend.instance();
+        tracing::debug!(
+            target: "tricot",
+            rule = name,
+            service = %instance.service,
+            node = %instance.node,
+            instance = %instance.id,
+            addr = %endpoint.addr,
+            ?took,
+            %error,
+            "an instance did not answer"
+        );
+    }
+}
+
 impl Observer for CountRetries {
     fn on(&self, event: &Event<'_>) {
-        if let Event::Attempt { attempt: 2.., .. } = event {
-            self.0.inc();
+        match event {
+            Event::Attempt { attempt: 2.., .. } => self.0.inc(),
+            Event::Attempted { name, endpoint, took, error: Some(error) } => {
+                tell_failure(name, endpoint, *took, &error.chain());
+            }
+            Event::Abandoned { name, endpoint, took } => {
+                tell_failure(name, endpoint, *took, &"the client went away before it did");
+            }
+            _ => {}
         }
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
         settings.acme.directory.is_lets_encrypt(),
     );
     let clients: Vec<Client> = (0..workers).map(|_| parts.client(&settings)).collect();
-    let room = Room::new();
+    let room = Room::of_process(&parts.metrics.registry);
     tasks.spawn(room.clone().watch());
     let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
     let behind = (!settings.listen.proxy_protocol.is_empty()).then(|| {

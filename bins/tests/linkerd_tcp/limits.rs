@@ -233,6 +233,26 @@ async fn servers_of_an_absent_destination_keep_their_own_limits() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_is_reached_is_seen() {
+    let backend = Echo::start().await;
+    let program = Program::start(&fixed(&[backend.addr()], "maxConcurrency: 2", ""));
+    let full = format!("no room for more than 2 connections (maxConcurrency of {})", program.addr());
+    let problems = async || talk::ask(program.admin(), "GET", "/state.json").await.unwrap().body;
+    let mut clients = vec![open(&program).await];
+    assert!(!problems().await.contains("no room"));
+
+    clients.push(open(&program).await);
+
+    let shown = problems().await;
+    assert!(shown.contains(&full), "{shown}");
+    program.stderr().wait_for("a line about it", |line| {
+        line.contains("no room for more connections") && line.contains("maxConcurrency of")
+    });
+    clients.pop();
+    talk::until("there is room", async || !problems().await.contains("no room")).await;
+}
+
 /// With 64 descriptors there would be room for 15 of these connections, or so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_descriptors_that_are_allowed_are_used() {
@@ -273,8 +293,8 @@ async fn operators_are_answered_when_clients_have_all_descriptors() {
     assert!(served > 48, "{served}");
     metric_is(program.admin(), "linkerd_tcp_connections_active", "", served as f64).await;
     let state = talk::ask(program.admin(), "GET", "/state.json").await.unwrap().body;
-    assert!(state.contains(&format!("no descriptors for more than {served} connections")), "{state}");
-    program.stderr().wait_for("a line about it", |line| line.contains("no descriptors for more"));
+    assert!(state.contains(&format!("no room for more than {served} connections (descriptors)")), "{state}");
+    program.stderr().wait_for("a line about it", |line| line.contains("no room for more connections"));
 
     clients.pop();
     let mut answer = [0; 1];

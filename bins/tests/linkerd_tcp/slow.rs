@@ -137,7 +137,7 @@ async fn an_endpoint_that_accepts_and_never_answers_is_seen() {
     let state: serde_json::Value = serde_json::from_str(&state).unwrap();
     let endpoint = &state["destinations"][0]["endpoints"][0];
     assert_eq!((&endpoint["unanswered"], &endpoint["failed"]), (&3.into(), &0.into()));
-    assert_eq!(endpoint["why"], "did not answer on the last 3 connections");
+    assert_eq!(endpoint["why"], "did not answer 3 times in a row");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

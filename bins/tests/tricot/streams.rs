@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use meshlib::test_util::Consul;
 use meshlib::test_util::ConsulOptions;
@@ -133,6 +134,27 @@ async fn a_body_that_breaks_off_is_not_ended_as_if_it_were_whole() {
 
     assert!(answer.is_err(), "{answer:?}");
     assert_eq!(broken.asked(), 1, "nothing is asked twice once an answer has begun");
+}
+
+#[tokio::test]
+async fn an_instance_that_takes_requests_and_never_answers_is_seen() {
+    let silent = Scripted::start(|_stream| std::future::pending()).await;
+    let debug = [("RUST_LOG", "tricot=debug")];
+    let Some((_consul, tricot, client)) = serving(&[silent.port], &debug).await else { return };
+
+    for _ in 0..2 {
+        let answer = tokio::time::timeout(Duration::from_millis(1500), client.get(HOST, "/")).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+
+    let endpoint = async || {
+        let state = page(tricot.metrics, "/state.json").await.text();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        state["destinations"][0]["endpoints"][0].clone()
+    };
+    until("it is counted", async || endpoint().await["unanswered"] == 2).await;
+    assert_eq!(endpoint().await["why"], "did not answer 2 times in a row");
+    tricot.logs("an instance did not answer").await;
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ use crate::endpoint::EndpointKey;
 use crate::error::Error;
 use crate::error::Fault;
 use crate::error::Unavailable;
+use crate::io::TIME_TO_ANSWER;
 use crate::observe::Event;
 use crate::once::Once;
 use crate::session::To;
@@ -245,6 +246,9 @@ impl Drop for Attempt {
         if self.guard.is_some() {
             let (name, endpoint, took) = (&self.shared.name, self.replica.endpoint(), self.since.elapsed());
             self.shared.observer.on(&Event::Abandoned { name, endpoint, took });
+            if took >= TIME_TO_ANSWER {
+                self.replica.unanswered_now();
+            }
         }
     }
 }

@@ -239,13 +239,14 @@ impl Replica {
         self.stats.broken.load(Ordering::Relaxed)
     }
 
-    /// Over how many connections it was asked and has sent no byte, in all: see
-    /// [`Event::Unanswered`](crate::observe::Event::Unanswered). This does not eject it: there are protocols without answers.
+    /// How often it was asked and has sent no byte, in all: over a connection, as
+    /// [`Event::Unanswered`](crate::observe::Event::Unanswered) is told, or until whoever asked went away, a second later or
+    /// more. This does not eject it: there are protocols without answers, and impatient clients.
     pub fn unanswered(&self) -> u64 {
         self.stats.unanswered.load(Ordering::Relaxed)
     }
 
-    /// How many of them there were since its last answer.
+    /// How often in a row, since its last answer.
     pub fn unanswered_in_a_row(&self) -> u32 {
         self.stats.silent.load(Ordering::Relaxed)
     }
@@ -339,6 +340,11 @@ impl Replica {
     /// Lets it be tried at once though its time is not over. False if that was done, or cannot be.
     pub(super) fn allow_early(&self) -> bool {
         self.endpoint.weight != Weight::ZERO && self.stats.health.allow_early(self.stats.now())
+    }
+
+    /// Whoever asked has gone without an answer.
+    pub(super) fn unanswered_now(&self) {
+        self.stats.unanswered();
     }
 
     /// Whether this is the same endpoint, maybe of another update.

@@ -65,10 +65,10 @@ fn is_tried_in_vain(replica: &Replica) -> Option<String> {
     (failures > 1 && used).then(|| format!("failed {failures} times in a row"))
 }
 
-/// An endpoint may accept connections and never say a word.
+/// An endpoint may take connections or requests and never say a word.
 fn is_silent(replica: &Replica) -> Option<String> {
     let silent = replica.unanswered_in_a_row();
-    (silent > 1).then(|| format!("did not answer on the last {silent} connections"))
+    (silent > 1).then(|| format!("did not answer {silent} times in a row"))
 }
 
 #[cfg(test)]

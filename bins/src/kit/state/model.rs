@@ -157,7 +157,7 @@ pub struct EndpointState {
     pub failed: u64,
     /// How often it broke a connection that was in use, or an answer that had begun.
     pub broken: u64,
-    /// Over how many connections it was asked and sent no byte for 10 s or more, or until they ended.
+    /// How often it was asked and sent no byte, for 10 s or more or until whoever asked went away.
     pub unanswered: u64,
     /// How often it was chosen per second, lately.
     pub rate: Option<f64>,

@@ -103,8 +103,8 @@ impl Consul {
     /// and tags that go are not believed, and whatever is new comes at once.
     ///
     /// If all wanted services vanish while Consul is not well, as they do where it has lost its data, this is
-    /// [`Degraded::Forgotten`], and they are dropped only when it has been well for 5 min. As soon as one of them is back
-    /// it is followed, and the others have 10 s from then on.
+    /// [`Degraded::Forgotten`], and they are dropped only when it has been well for 5 min. Each that is back before is
+    /// followed at once. Until all are back or the time is over, losses of whatever else are doubted as well.
     ///
     /// If everything vanishes at once, even Consul itself, what was known is kept, and [`Services::is_suspicious_empty`]
     /// says so; likewise if nothing is shown from the beginning on, which is not complete then.

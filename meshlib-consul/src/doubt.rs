@@ -62,7 +62,7 @@ impl Doubt {
         self.state().forgotten += 1;
     }
 
-    /// That is over: some of it is back, or it is gone.
+    /// That is over: all of it is back, or it is gone.
     pub(crate) fn end_forgotten(&self) {
         let mut state = self.state();
         state.forgotten = state.forgotten.saturating_sub(1);

@@ -1,7 +1,8 @@
 //! Whether Consul has forgotten everything.
 //!
 //! A server that has lost its data is well again long before it knows what it knew: agents and schedulers register with it
-//! within minutes. Until something of that is back, nothing of it is believed to be gone for longer than usual.
+//! within minutes, each at a time of its own. What is back is followed at once, and what is missing still is believed to be
+//! gone later than usual.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use crate::doubt::Doubt;
 use crate::watch::Degraded;
 
-/// The names that have vanished all at once while Consul was not well, if that was so and none is back.
+/// The names that have vanished all at once while Consul was not well, without those that are back.
 #[derive(Debug)]
 pub(crate) struct Forgotten {
     doubt: Arc<Doubt>,
@@ -31,9 +32,11 @@ impl Forgotten {
     pub(crate) fn kept_until(&mut self, gone: &[Arc<str>], is_all: bool, now: Instant) -> Option<Instant> {
         if self.is_some() {
             let gone: HashSet<_> = gone.iter().collect();
-            if self.names.iter().any(|name| !gone.contains(name)) {
+            if self.names.iter().any(|name| gone.contains(name)) {
+                self.names.retain(|name| gone.contains(name));
+            } else {
                 self.end();
-                // The rest may be on its way as well: it has the usual time from now on.
+                // Further instances of them may be on their way: these have the usual time from now on.
                 self.doubt.trouble();
             }
         }
@@ -41,8 +44,10 @@ impl Forgotten {
             self.end();
             return None;
         };
-        if is_all && !gone.is_empty() && !self.is_some() {
-            self.doubt.begin_forgotten();
+        if is_all && !gone.is_empty() {
+            if !self.is_some() {
+                self.doubt.begin_forgotten();
+            }
             self.names = gone.iter().map(Arc::clone).collect();
             until = self.doubt.until(now).unwrap_or(until);
         }
@@ -105,6 +110,14 @@ mod tests {
         forgotten.kept_until(&gone, is_all, now).map(|until| until - now)
     }
 
+    /// How many are told to be missing.
+    fn missing(forgotten: &Forgotten) -> Option<usize> {
+        match forgotten.degraded()? {
+            Degraded::Forgotten { services, .. } => Some(services),
+            _ => None,
+        }
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
@@ -128,15 +141,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_back_leaves_the_usual_time_to_the_rest() {
+    async fn what_is_back_takes_no_time_from_the_rest() {
         let (_doubt, mut forgotten) = after_an_outage().await;
-        let _ = kept(&mut forgotten, &["a", "b"], true);
+        let _ = kept(&mut forgotten, &["a", "b", "c"], true);
         time::advance(LONG / 2).await;
 
-        assert_eq!(kept(&mut forgotten, &["b"], false), Some(SHORT));
-        assert!(forgotten.degraded().is_none());
-        time::advance(SHORT).await;
-        assert_eq!(kept(&mut forgotten, &["b"], false), None);
+        assert_eq!(kept(&mut forgotten, &["b", "c"], false), Some(LONG / 2 - SECOND));
+        assert_eq!(missing(&forgotten), Some(2));
+        time::advance(2 * SHORT).await;
+        assert_eq!(kept(&mut forgotten, &["c"], false), Some(LONG / 2 - 2 * SHORT - SECOND));
+        assert_eq!(missing(&forgotten), Some(1));
+        time::advance(LONG / 2 - 2 * SHORT - SECOND).await;
+        assert_eq!(kept(&mut forgotten, &["c"], false), None);
+        assert_eq!(missing(&forgotten), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_are_back_losses_are_doubted_as_usual() {
+        let (doubt, mut forgotten) = after_an_outage().await;
+        let _ = kept(&mut forgotten, &["a", "b"], true);
+        let _ = kept(&mut forgotten, &["b"], false);
+
+        assert_eq!(kept(&mut forgotten, &[], false), Some(SHORT));
+        assert_eq!(missing(&forgotten), None);
+        assert_eq!(doubt.until(Instant::now()), Some(Instant::now() + SHORT), "for instances as well");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_again_is_missing_again() {
+        let (doubt, mut forgotten) = after_an_outage().await;
+        let _ = kept(&mut forgotten, &["a", "b"], true);
+        let _ = kept(&mut forgotten, &["b"], false);
+        doubt.trouble();
+
+        assert_eq!(kept(&mut forgotten, &["a", "b"], true), Some(LONG));
+        assert_eq!(missing(&forgotten), Some(2));
     }
 
     #[tokio::test(start_paused = true)]

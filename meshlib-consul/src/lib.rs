@@ -4,7 +4,7 @@
 //! whatever else changes: keys, prefixes, services by their tags. Everything it follows is a level, the whole of what is
 //! known, and survives failures: agents that restart, elections, lost quorum and lost rights leave the last good value in
 //! force and say that it is [`degraded`](watch::Level::degraded). What is missing after a failure is believed to be gone 10 s
-//! later, and 5 min later if it is [everything](watch::Degraded::Forgotten).
+//! later, and 5 min later if it was [everything](watch::Degraded::Forgotten).
 //!
 //! # Examples
 //!

@@ -43,7 +43,7 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
 /// that state. A service that nobody has registered is [`Update::NotFound`]; one without an instance that can be used is
 /// an empty set. While Consul fails the last set stays, and until it has been well for 10 s endpoints only come: an agent
 /// that was started again may not know yet what it knew. Where [`Consul::services`] of the same client finds everything
-/// [forgotten](Degraded::Forgotten), it is 5 min instead.
+/// [forgotten](Degraded::Forgotten), it is 5 min instead, or until all services that it follows are back.
 ///
 /// An instance that is registered with a host name has an endpoint for each of its addresses, looked up every 30 s.
 ///

@@ -92,11 +92,12 @@ pub enum Degraded {
     /// that has no rights to read services and nodes sees the same. The value is the one from before, if there was one.
     SuspiciousEmpty,
     /// All services that were followed have vanished while Consul was not well, as they do where it has lost its data. The
-    /// value is the one from before, until one of them is back or they are believed to be gone.
+    /// value is the one from before: what is back is followed at once, and the others stay until they are back as well or
+    /// are believed to be gone.
     Forgotten {
-        /// How many they are.
+        /// How many of them are missing still.
         services: usize,
-        /// When they are believed to be gone, unless Consul fails again before.
+        /// When these are believed to be gone, unless Consul fails again before.
         until: SystemTime,
     },
     /// Consul could not be asked, or its answer was no good.
@@ -110,8 +111,11 @@ impl Degraded {
             (Self::Failing(one), Self::Failing(other)) => {
                 std::mem::discriminant(one) == std::mem::discriminant(other)
             }
-            // Until when is worth telling.
-            (Self::Forgotten { until: one, .. }, Self::Forgotten { until: other, .. }) => one == other,
+            // How many are missing, and until when, is worth telling.
+            (
+                Self::Forgotten { services: one, until: one_until },
+                Self::Forgotten { services: other, until: other_until },
+            ) => one == other && one_until == other_until,
             (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
         }
     }
@@ -363,5 +367,16 @@ mod tests {
         assert!(!failing(status(500)).is_like(&failing(ConsulError::Busy)));
         assert!(Degraded::Lagging(SLACK).is_like(&Degraded::Lagging(DENIED_PAUSE)));
         assert!(!same_health(None, Some(&Degraded::NoLeader)));
+    }
+
+    #[test]
+    fn how_many_are_missing_and_until_when_is_told_anew() {
+        let now = SystemTime::UNIX_EPOCH;
+        let forgotten = |services, until| Some(Degraded::Forgotten { services, until });
+        let same = |one: Option<Degraded>, other: Option<Degraded>| same_health(one.as_ref(), other.as_ref());
+
+        assert!(same(forgotten(2, now), forgotten(2, now)));
+        assert!(!same(forgotten(2, now), forgotten(1, now)));
+        assert!(!same(forgotten(2, now), forgotten(2, now + SLACK)));
     }
 }

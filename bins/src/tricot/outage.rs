@@ -39,8 +39,8 @@ impl Source {
             Degraded::Forgotten { services, until } => {
                 let until = rfc3339(unix_ms(*until));
                 format!(
-                    "it has lost all services with tags for tricot ({services}); \
-                     the rules stay until one of them is back, or until {until}"
+                    "it has lost all services with tags for tricot (still missing: {services}); \
+                     their rules stay until they are back, or until {until}"
                 )
             }
             Degraded::Failing(error) => {
@@ -80,7 +80,7 @@ mod tests {
 
         let reason = source.reason(&lost);
 
-        assert!(reason.contains("all services with tags for tricot (3)"), "{reason}");
+        assert!(reason.contains("all services with tags for tricot (still missing: 3)"), "{reason}");
         assert!(reason.ends_with("or until 2023-11-14T22:13:20Z"), "{reason}");
     }
 

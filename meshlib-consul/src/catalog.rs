@@ -395,10 +395,12 @@ impl Following {
         let gone: Vec<_> =
             self.subscriptions.keys().filter(|name| !wanted.contains(name)).map(Arc::clone).collect();
         let is_all = gone.len() == self.subscriptions.len() && !self.all.is_empty();
-        let doubted = self.forgotten.kept_until(&gone, is_all, Instant::now());
+        let now = Instant::now();
+        let doubted = self.forgotten.kept_until(&gone, is_all, now);
         let (gone, kept) = if doubted.is_some() { (Vec::new(), gone.len()) } else { (gone, 0) };
         if kept > 0 {
-            self.again = doubted;
+            // A long doubt may end before its time.
+            self.again = doubted.map(|until| until.min(now + DOUBT));
         }
         for name in gone {
             self.subscriptions.remove(&name);

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use super::backend::Own;
 use super::metrics::Metrics;
+use super::outage::Lost;
 use super::outage::Source;
 use super::route::Current;
 use super::send::Client;
@@ -64,6 +65,7 @@ pub(super) struct Discovery {
     blind: bool,
     /// Whether it was said that Consul has lost everything.
     forgotten: bool,
+    lost: Lost,
 }
 
 /// What discovery works for.
@@ -101,6 +103,7 @@ impl Discovery {
             degraded: false,
             blind: false,
             forgotten: false,
+            lost: Lost::default(),
         }
     }
 
@@ -151,7 +154,7 @@ impl Discovery {
         }
     }
 
-    /// Says when Consul begins to fail, and when it is back.
+    /// Says when Consul begins to fail, when it is back, and what it has lost.
     fn judge(&mut self, services: &Services) {
         if self.drain.is_started() {
             // Connections to Consul that a worker has opened end with the worker.
@@ -162,6 +165,11 @@ impl Discovery {
         let blind = services.is_suspicious_empty();
         let forgotten = matches!(services.degraded, Some(Degraded::Forgotten { .. }));
         let was_degraded = std::mem::replace(&mut self.degraded, reason.is_some());
+        let given_up = self.lost.judge(services);
+        self.metrics.lost_services.set(i64::try_from(self.lost.count()).unwrap_or(i64::MAX));
+        if given_up > 0 {
+            tracing::warn!(target: "tricot", services = given_up, "services that Consul has lost are given up");
+        }
         match reason {
             _ if blind && !self.blind => {
                 tracing::error!(
@@ -175,10 +183,10 @@ impl Discovery {
             }
             // It is an error in the log already.
             Some(_) if is_denied(services.degraded.as_ref()) => {}
-            Some(reason) if !was_degraded => {
+            Some(reason) if !was_degraded || self.forgotten && !forgotten => {
                 tracing::warn!(target: "tricot", reason, "Consul cannot be relied on; the rules stay as they are");
             }
-            None if was_degraded => tracing::info!(target: "tricot", "Consul is back"),
+            None if was_degraded && given_up == 0 => tracing::info!(target: "tricot", "Consul is back"),
             _ => {}
         }
         (self.blind, self.forgotten) = (blind, forgotten);

@@ -30,6 +30,7 @@ pub(super) struct Metrics {
     pub(super) redirects: Counter,
     pub(super) rules: Gauge,
     pub(super) tag_problems: Gauge,
+    pub(super) lost_services: Gauge,
     pub(super) table_builds: Counter,
     pub(super) cut: Cut,
 }
@@ -53,6 +54,11 @@ impl Metrics {
             tag_problems: registry.gauge(
                 "tricot_instances_with_tag_problems",
                 "Instances with tags that cannot be used as they are; /rules says which.",
+                &[],
+            ),
+            lost_services: registry.gauge(
+                "tricot_consul_lost_services",
+                "Services that Consul has lost and whose rules stay for a while; 0 otherwise.",
                 &[],
             ),
             table_builds: counter("tricot_table_builds_total", "Tables made."),

@@ -1,6 +1,7 @@
 //! Why Consul cannot be relied on, in words that say what can be set to something else.
 
 use meshlib_consul::ConsulError;
+use meshlib_consul::Services;
 use meshlib_consul::watch::Degraded;
 
 use super::args::ConsulSettings;
@@ -56,6 +57,29 @@ impl Source {
     }
 }
 
+/// How many services Consul has lost whose rules stay for a while.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lost(usize);
+
+impl Lost {
+    /// Takes note of what Consul says. How many are given up with it: while some are lost, none goes before its time is over.
+    pub(super) fn judge(&mut self, services: &Services) -> usize {
+        let gone = || services.changed.iter().filter(|name| !services.all.contains_key(*name)).count();
+        let given_up = if self.0 > 0 { gone() } else { 0 };
+        self.0 = match &services.degraded {
+            Some(Degraded::Forgotten { services, .. }) => *services,
+            // While Consul fails again they stay.
+            Some(_) if given_up == 0 => self.0,
+            _ => 0,
+        };
+        given_up
+    }
+
+    pub(super) fn count(self) -> usize {
+        self.0
+    }
+}
+
 /// Whether an error says that a certificate is of nobody who is trusted. The second word is said where an authority has the
 /// name of one who is.
 pub(super) fn is_untrusted(error: &str) -> bool {
@@ -82,6 +106,29 @@ mod tests {
 
         assert!(reason.contains("all services with tags for tricot (still missing: 3)"), "{reason}");
         assert!(reason.ends_with("or until 2023-11-14T22:13:20Z"), "{reason}");
+    }
+
+    #[test]
+    fn services_that_are_lost_are_given_up_or_back() {
+        let forgotten = |services| Degraded::Forgotten { services, until: SystemTime::UNIX_EPOCH };
+        let level = |degraded: Option<Degraded>, gone: &[&str]| {
+            let mut level = Services::default();
+            level.changed = gone.iter().map(|name| Arc::from(*name)).collect();
+            level.degraded = degraded;
+            level
+        };
+        let mut lost = Lost::default();
+        let mut after = |level| (lost.judge(&level), lost.count());
+
+        assert_eq!(after(level(None, &["gone"])), (0, 0), "on purpose");
+        assert_eq!(after(level(Some(forgotten(3)), &[])), (0, 3));
+        assert_eq!(after(level(Some(Degraded::NoLeader), &[])), (0, 3));
+        assert_eq!(after(level(Some(forgotten(2)), &[])), (0, 2));
+        assert_eq!(after(level(None, &[])), (0, 0));
+        assert_eq!(after(level(Some(forgotten(2)), &[])), (0, 2));
+        assert_eq!(after(level(None, &["a", "b"])), (2, 0));
+        assert_eq!(after(level(Some(forgotten(1)), &[])), (0, 1));
+        assert_eq!(after(level(Some(Degraded::NoLeader), &["a"])), (1, 0));
     }
 
     #[test]

@@ -77,6 +77,7 @@ async fn metrics_have_the_names_that_are_documented() {
         ("tricot_backends", "gauge", r#"{service="web", state="usable"} 1"#),
         ("tricot_rules", "gauge", "tricot_rules 2"),
         ("tricot_instances_with_tag_problems", "gauge", "tricot_instances_with_tag_problems 0"),
+        ("tricot_consul_lost_services", "gauge", "tricot_consul_lost_services 0"),
         ("tricot_table_builds_total", "counter", ""),
         ("tricot_table_age_seconds", "gauge", ""),
         ("tricot_certificate_not_after_seconds", "gauge", r#"name="app.example.com""#),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::ask::Client;
 use crate::ask::page;
+use crate::certificates::metric;
 use crate::first::Port;
 use crate::load::Connections;
 use crate::load::Load;
@@ -141,6 +142,7 @@ async fn rules_outlast_a_consul_that_has_lost_its_data() {
     );
     let shown = problems().await;
     assert!(shown.contains("still missing: 2"), "{shown}");
+    assert_eq!(metric(&busy.tricot, "tricot_consul_lost_services", "").await, 2.0);
     // Longer than what is lost is doubted otherwise.
     let both_for_a_while = async || {
         let began = Instant::now();
@@ -151,18 +153,27 @@ async fn rules_outlast_a_consul_that_has_lost_its_data() {
     };
     both_for_a_while().await;
 
+    assert_eq!(busy.tricot.log().count("Consul has come back empty"), 1);
     busy.recovers(&consul).await;
     until("one of them back", async || problems().await.contains("still missing: 1")).await;
     // The other one is not there again, and keeps its time.
     both_for_a_while().await;
     assert!(problems().await.contains("still missing: 1"));
+    assert_eq!(metric(&busy.tricot, "tricot_consul_lost_services", "").await, 1.0);
     assert_eq!(busy.tricot.log().count("Consul is back"), 0);
 
+    consul.kill();
+    let again = async || busy.tricot.log().count("Consul cannot be relied on") == 2;
+    until("a failure while one is missing", again).await;
+    assert_eq!(metric(&busy.tricot, "tricot_consul_lost_services", "").await, 1.0);
+    consul.restart().await;
+    busy.recovers(&consul).await;
     consul.service("n1", "other", "other-1", busy.site.port(), &["tricot other.example.com"]).await;
     busy.tricot.logs("Consul is back").await;
     assert_eq!(problems().await, "[]");
+    assert_eq!(metric(&busy.tricot, "tricot_consul_lost_services", "").await, 0.0);
+    assert_eq!(busy.tricot.log().count("are given up"), 0);
     busy.load.stop().await.assert_all_ok();
-    assert_eq!(busy.tricot.log().count("Consul has come back empty"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

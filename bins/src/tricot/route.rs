@@ -208,20 +208,17 @@ impl Shared {
             next = usable(&mut found, &mut unusable);
             // To be sent elsewhere, should nobody here take it.
             let kept = next.and_then(|_| this.keep());
-            let sent = kept.as_ref().map(|_| Arc::<AtomicU32>::default());
-            let send = self.send.counting(sent.clone());
+            let made = Arc::<AtomicU32>::default();
+            let send = self.send.counting(Arc::clone(&made), attempts < ATTEMPTS);
             match group.balance(send, attempts).oneshot(this).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if is_nobodys(&error) => {
-                    attempts -= sent.map_or(attempts, |sent| sent.load(Ordering::Relaxed)).min(attempts);
+                    attempts = attempts.saturating_sub(made.load(Ordering::Relaxed));
                     if attempts == 0 {
                         // A redirect needs none.
                         next = next.filter(|rule| matches!(rule, Rule::Redirect(_)));
                     }
                     request = kept.map(Replay::replay);
-                    if next.is_some() && request.is_some() {
-                        self.metrics.retries.inc();
-                    }
                     nobody_takes(group, &error);
                     failure = Some(Unanswered::by(group, Refused::Failed(error)));
                 }

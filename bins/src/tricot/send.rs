@@ -37,8 +37,16 @@ pub(super) type Client = HttpClient<BoxConnector>;
 #[derive(Clone, Debug)]
 pub(super) struct Send {
     shared: Arc<Shared>,
-    /// Counts requests that are sent, if somebody wants to know.
-    sent: Option<Arc<AtomicU32>>,
+    attempts: Option<Attempts>,
+}
+
+/// The attempts of a request that fits several rules.
+#[derive(Clone, Debug)]
+struct Attempts {
+    /// How many were made by this rule.
+    made: Arc<AtomicU32>,
+    /// Whether there was one by another rule.
+    follows: bool,
 }
 
 /// What all clones have in common: each request makes one.
@@ -59,12 +67,12 @@ pub(super) struct Served {
 
 impl Send {
     pub(super) fn new(client: Client, metrics: Metrics, response_timeout: Option<Duration>) -> Self {
-        Self { shared: Arc::new(Shared { client, metrics, response_timeout }), sent: None }
+        Self { shared: Arc::new(Shared { client, metrics, response_timeout }), attempts: None }
     }
 
-    /// The same, counting what it sends.
-    pub(super) fn counting(&self, sent: Option<Arc<AtomicU32>>) -> Self {
-        Self { sent, ..self.clone() }
+    /// The same for one of several rules, counting what it sends; `follows` says whether another one has sent it before.
+    pub(super) fn counting(&self, made: Arc<AtomicU32>, follows: bool) -> Self {
+        Self { attempts: Some(Attempts { made, follows }), ..self.clone() }
     }
 }
 
@@ -78,8 +86,11 @@ impl Service<To<Request<Body>>> for Send {
     }
 
     fn call(&mut self, mut to: To<Request<Body>>) -> Sending {
-        if let Some(sent) = &self.sent {
-            sent.fetch_add(1, Ordering::Relaxed);
+        if let Some(Attempts { made, follows }) = &self.attempts {
+            // Further ones are counted by the balancer's observer.
+            if made.fetch_add(1, Ordering::Relaxed) == 0 && *follows {
+                self.shared.metrics.retries.inc();
+            }
         }
         let Some(backend) = Backend::of(&to.endpoint) else {
             // Every endpoint of a group is made by a backend.

@@ -288,6 +288,24 @@ async fn a_request_is_tried_three_times_over_all_its_rules() {
 }
 
 #[tokio::test]
+async fn a_redirect_after_attempts_that_failed_is_none_itself() {
+    let Some(consul) = consul().await else { return };
+    let dead = Port::take();
+    consul.service("n1", "web", "web-1", dead.addr().port(), &[&format!("{TAG} 200")]).await;
+    let site = Site::start("one").await;
+    let redirect = format!("tricot-add-redirect {HOST} www.example.com");
+    consul.service("n1", "old", "old-1", site.port(), &["tricot old.example.com", &redirect]).await;
+    let tricot = Tricot::start(&consul).await;
+    let client = Client::lenient(tricot.https);
+
+    assert_eq!(client.status(HOST, "/").await, Some(302));
+
+    let failed = metric(&tricot, "tricot_backend_errors_total", "").await;
+    assert!(failed > 0.0);
+    assert_eq!(metric(&tricot, "tricot_retries_total", "").await, failed - 1.0);
+}
+
+#[tokio::test]
 async fn a_host_name_is_an_address_too() {
     let Some(consul) = consul().await else { return };
     let site = Site::start("one").await;

@@ -68,15 +68,25 @@ pub(super) struct Backend {
     known: Arc<Known>,
     speaks: Speaks,
     requests: Requests,
-    /// Answers that the instance has broken off.
-    broken: AtomicU64,
-    told_broken: Seldom,
+    broken: Arc<Broken>,
+}
+
+/// The answers that an instance has broken off: whatever its tags say.
+#[derive(Debug, Default)]
+struct Broken {
+    times: AtomicU64,
+    told: Seldom,
 }
 
 impl Backend {
     pub(super) fn new(known: Arc<Known>, speaks: Speaks, host: &str, metrics: &Metrics) -> Self {
         let requests = Requests::new(&metrics.registry, host, &known.instance.service);
-        Self { known, speaks, requests, broken: AtomicU64::new(0), told_broken: Seldom::default() }
+        Self { known, speaks, requests, broken: Arc::default() }
+    }
+
+    /// The same instance as this one was, counting on.
+    pub(super) fn after(self, before: &Self) -> Self {
+        Self { broken: Arc::clone(&before.broken), ..self }
     }
 
     pub(super) fn is_of(&self, known: &Arc<Known>, speaks: Speaks) -> bool {
@@ -99,8 +109,8 @@ impl Backend {
     pub(super) fn broke_off(&self, metrics: &Metrics, error: &str) {
         let instance = self.instance();
         metrics.backend_error(&instance.service, &instance.node, "body");
-        self.broken.fetch_add(1, Ordering::Relaxed);
-        if let Some(times) = self.told_broken.happened() {
+        self.broken.times.fetch_add(1, Ordering::Relaxed);
+        if let Some(times) = self.broken.told.happened() {
             tracing::warn!(
                 target: "tricot",
                 service = %instance.service,
@@ -116,7 +126,7 @@ impl Backend {
 
     /// How many answers the instance has broken off.
     pub(super) fn broken(&self) -> u64 {
-        self.broken.load(Ordering::Relaxed)
+        self.broken.times.load(Ordering::Relaxed)
     }
 
     pub(super) fn speaks_tls(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The instances that are balanced over: those of one host, path and priority.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -166,12 +167,17 @@ impl Group {
         let tls = if speaks == Speaks::Https { "https" } else { "http" };
         let key = (format!("{tls} {}/{}", known.instance.node, known.instance.id).into(), addr);
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let backend = backends.get(&key).filter(|backend| backend.is_of(known, speaks)).cloned();
-        backend.unwrap_or_else(|| {
-            let backend = Arc::new(Backend::new(Arc::clone(known), speaks, &self.host, metrics));
-            backends.insert(key, Arc::clone(&backend));
-            backend
-        })
+        let before = backends.get(&key);
+        if let Some(same) = before.filter(|backend| backend.is_of(known, speaks)) {
+            return Arc::clone(same);
+        }
+        let mut backend = Backend::new(Arc::clone(known), speaks, &self.host, metrics);
+        if let Some(before) = before {
+            backend = backend.after(before);
+        }
+        let backend = Arc::new(backend);
+        backends.insert(key, Arc::clone(&backend));
+        backend
     }
 
     /// Sets the endpoints that may get requests.
@@ -179,8 +185,10 @@ impl Group {
         self.usable.store(endpoints.len(), Ordering::Relaxed);
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         if backends.len() > 2 * endpoints.len() + 8 {
-            // Instances that were here and are no more. What is missing is made again.
-            backends.clear();
+            // Instances that were here and are no more.
+            let used: HashSet<_> =
+                endpoints.iter().filter_map(Backend::of).map(|backend| Arc::as_ptr(&backend)).collect();
+            backends.retain(|_, backend| used.contains(&Arc::as_ptr(backend)));
         }
         drop(backends);
         self.updates.send_if_modified(|now| {

@@ -175,7 +175,7 @@ async fn an_instance_that_resets_in_the_middle_of_a_body_is_named_and_counted() 
         })
         .await;
         let variables = [("TRICOT_ACCESS_LOG", how)];
-        let Some((_consul, tricot, client)) = serving(&[broken.port], &variables).await else { return };
+        let Some((consul, tricot, client)) = serving(&[broken.port], &variables).await else { return };
         for path in ["/one", "/two"] {
             reset.send_replace(false);
             let mut conn = client.connect(HOST).await.unwrap();
@@ -203,6 +203,14 @@ async fn an_instance_that_resets_in_the_middle_of_a_body_is_named_and_counted() 
         }
         let labels = r#"kind="body", node="n1", service="web""#;
         assert_eq!(metric(&tricot, "tricot_backend_errors_total", labels).await, 2.0);
+        assert_eq!(endpoint(&tricot).await["broken"], 2);
+        consul
+            .service("n1", "web", &id, broken.port, &["tricot app.example.com", "tricot more.example.com"])
+            .await;
+        until("tags that are others", async || {
+            page(tricot.metrics, "/rules").await.text().contains("more.example.com")
+        })
+        .await;
         assert_eq!(endpoint(&tricot).await["broken"], 2);
         let warned: Vec<_> = log.iter().filter(|line| line.contains("an instance broke off")).collect();
         assert!(warned.len() == 1 && warned[0].contains(r#""level":"WARN""#), "{warned:?}");

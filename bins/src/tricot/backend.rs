@@ -108,8 +108,8 @@ impl Backend {
     /// Counts an answer that the instance has broken off, and says so now and then.
     pub(super) fn broke_off(&self, metrics: &Metrics, error: &str) {
         let instance = self.instance();
-        metrics.backend_error(&instance.service, &instance.node, "body");
         self.broken.times.fetch_add(1, Ordering::Relaxed);
+        metrics.backend_error(&instance.service, &instance.node, "body");
         if let Some(times) = self.broken.told.happened() {
             tracing::warn!(
                 target: "tricot",

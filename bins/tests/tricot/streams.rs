@@ -149,7 +149,7 @@ async fn an_instance_that_takes_requests_and_never_answers_is_seen() {
 
     let endpoint = async || {
         let state = page(tricot.metrics, "/state.json").await.text();
-        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let state: Value = serde_json::from_str(&state).unwrap();
         state["destinations"][0]["endpoints"][0].clone()
     };
     until("it is counted", async || endpoint().await["unanswered"] == 2).await;

@@ -138,7 +138,11 @@ async fn a_body_that_breaks_off_is_not_ended_as_if_it_were_whole() {
 
 #[tokio::test]
 async fn an_instance_that_takes_requests_and_never_answers_is_seen() {
-    let silent = Scripted::start(|_stream| std::future::pending()).await;
+    let silent = Scripted::start(|stream| async move {
+        let _held = stream;
+        std::future::pending().await
+    })
+    .await;
     let debug = [("RUST_LOG", "tricot=debug")];
     let Some((_consul, tricot, client)) = serving(&[silent.port], &debug).await else { return };
 

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 
 use crate::process::Program;
 use crate::process::has;
+use crate::process::program;
 use crate::talk;
 use crate::talk::closed_after;
 use crate::talk::exchange;
@@ -262,4 +263,36 @@ async fn the_name_server_may_speak_tls() {
     let program = Program::start_in(dir, &config, &[]);
 
     exchange(program.addr()).await.unwrap();
+}
+
+/// What `openssl x509 -signkey` makes of a request without extensions.
+#[test]
+fn a_certificate_of_an_old_version_is_named_as_such() {
+    if !has("openssl") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let openssl = |args: &str| {
+        let mut openssl = Command::new("openssl");
+        let made = openssl.args(args.split(' ')).current_dir(&dir).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8_lossy(&made.stdout).into_owned()
+    };
+    openssl(
+        "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out r.pem -subj /CN=a.example",
+    );
+    openssl("x509 -req -in r.pem -signkey key.pem -days 2 -out old.pem");
+    if !openssl("x509 -in old.pem -noout -text").contains("Version: 1 ") {
+        eprintln!("skipped: this openssl makes none of version 1");
+        return;
+    }
+    let config = fixed(&[], "tls: {defaultIdentity: {certs: [old.pem], privateKey: key.pem}}", "");
+    fs::write(dir.path().join("c.yml"), config).unwrap();
+
+    let checked = program(dir.path(), &["--check", "c.yml"], "");
+
+    assert_eq!(checked.code, Some(1), "{}", checked.stderr);
+    let said =
+        "defaultIdentity.certs[0]: the certificate in old.pem cannot be used: it is of X.509 version 1";
+    assert!(checked.stderr.contains(said), "{}", checked.stderr);
 }

@@ -101,12 +101,17 @@ impl From<io::Error> for TlsError {
 
 /// What is wrong with a certificate: with dates where rustls says seconds since 1970, and with what to do about it where it
 /// says no more than a name.
-fn reason(error: &CertificateError) -> String {
+pub(super) fn reason(error: &CertificateError) -> String {
     match error {
         // The verifier's own type cannot be named without depending on its crate.
         CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
             "it is an authority's own, which identifies no server (CaUsedAsEndEntity): \
              pin it, or let the authority issue one for the server"
+                .to_owned()
+        }
+        CertificateError::Other(other) if other.to_string() == "UnsupportedCertVersion" => {
+            "it is of X.509 version 1, and version 3 is needed (UnsupportedCertVersion): issue it with an extension, \
+             such as a subject alternative name"
                 .to_owned()
         }
         CertificateError::ExpiredContext { time, not_after } => {

@@ -37,6 +37,8 @@ use rustls::pki_types::pem::SectionKind;
 use rustls::pki_types::pem::SliceIter;
 use rustls::sign::CertifiedKey;
 
+use super::error;
+
 /// Largest file that is read: a bundle of thousands of certificates.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -86,6 +88,14 @@ pub enum PemError {
         /// Why.
         source: rustls::Error,
     },
+    /// The first certificate, whose key it is, cannot be used.
+    #[error("the certificate in {path} cannot be used: {reason}", path = path.display())]
+    Certificate {
+        /// Its file.
+        path: PathBuf,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// None of the certificates can serve as an authority.
     #[error("{path} contains no certificate that can be an authority", path = path.display())]
     NoAuthority {
@@ -103,6 +113,7 @@ impl PemError {
             | Self::Missing { path, .. }
             | Self::ManyKeys { path, .. }
             | Self::Unusable { path, .. }
+            | Self::Certificate { path, .. }
             | Self::NoAuthority { path } => path,
         }
     }
@@ -156,18 +167,24 @@ pub fn private_key(path: impl AsRef<Path>) -> Result<PrivateKeyDer<'static>, Pem
 ///
 /// # Errors
 ///
-/// As [`certificates`] and [`private_key`], and if the provider cannot use the key or it is not the leaf's.
+/// As [`certificates`] and [`private_key`], and if the provider cannot use the key, it is not the leaf's, or that is no
+/// certificate of X.509 version 3.
 pub fn certified_key<P: AsRef<Path>>(
     provider: &CryptoProvider,
     certs: impl IntoIterator<Item = P>,
     key: impl AsRef<Path>,
 ) -> Result<Arc<CertifiedKey>, PemError> {
+    let mut certs = certs.into_iter().peekable();
+    let leaf = certs.peek().map(|path| path.as_ref().to_owned());
     let chain = certificates(certs)?;
     let path = key.as_ref();
     let key = private_key(path)?;
-    CertifiedKey::from_der(chain, key, provider)
-        .map(Arc::new)
-        .map_err(|source| PemError::Unusable { path: path.to_owned(), source })
+    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|source| match (source, leaf) {
+        (rustls::Error::InvalidCertificate(why), Some(path)) => {
+            PemError::Certificate { path, reason: error::reason(&why) }
+        }
+        (source, _) => PemError::Unusable { path: path.to_owned(), source },
+    })
 }
 
 /// The authorities of all files together. Certificates that cannot serve as one are left out with a warning.

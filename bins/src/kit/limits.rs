@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use meshlib::Drain;
 use meshlib::observe::prometheus::Registry;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
@@ -78,11 +79,10 @@ impl Room {
         })
     }
 
-    /// Says so every 10 s while it is full, for ever.
-    pub async fn watch(self) {
+    /// Says so every 10 s while it is full, until nobody is taken any more.
+    pub async fn watch(self, drain: Drain) {
         let mut told: Option<Instant> = None;
-        loop {
-            time::sleep(Duration::from_secs(1)).await;
+        while time::timeout(Duration::from_secs(1), drain.started()).await.is_err() {
             if self.is_full() && told.is_none_or(|told| told.elapsed() >= PAUSE) {
                 let (connections, limit) = (self.connections, &*self.limit);
                 tracing::warn!(

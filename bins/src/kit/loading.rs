@@ -71,6 +71,7 @@ impl Loading {
         self.0.successful.set(0);
         let mut state = self.lock();
         (state.successful, state.error) = (false, Some(error.to_owned()));
+        state.failed_ms = unix_ms(SystemTime::now());
         drop(state);
         let first = error.lines().next().unwrap_or_default();
         manager::ready(&format!("{serving}; not reloaded: {first}"));
@@ -81,7 +82,8 @@ impl Loading {
         self.0.successful.set(1);
         self.0.success_at.set(i64::try_from(now / 1000).unwrap_or(i64::MAX));
         let mut state = self.lock();
-        (state.successful, state.success_ms, state.error) = (true, now, None);
+        (state.successful, state.success_ms) = (true, now);
+        (state.error, state.failed_ms) = (None, 0);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Reload> {

@@ -121,7 +121,7 @@ impl Bound {
         let shown = Arc::new(Shown::default());
         let room = Room::of_process(&metrics.registry);
         let mut watching = JoinSet::new();
-        watching.spawn(room.clone().watch());
+        watching.spawn(room.clone().watch(drain.clone()));
         let loading = Loading::new(&metrics.registry, reloads.source());
         let settings = plan.prepared.config.admin.clone();
         let generation = plan.prepared.config.generation;

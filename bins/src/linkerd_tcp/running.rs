@@ -427,8 +427,8 @@ impl Running {
             Generation::Routers => format!("maxConcurrency of {addr}"),
         };
         let limit = server.max_connections.map(|n| limit.unwrap_or_else(|| Room::new(&name, n)));
-        let watching = limit.iter().cloned().map(Room::watch).collect();
         let drain = self.drain.part();
+        let watching = limit.iter().cloned().map(|room| room.watch(drain.clone())).collect();
         let workers = serving.len();
         tracing::info!(target: "linkerd_tcp::app", router = %label, %addr, dst = %server.dst, workers, "listening");
         let shared = limit.clone();

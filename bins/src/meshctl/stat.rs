@@ -95,8 +95,12 @@ pub(super) fn problems(state: &State) -> Vec<String> {
     });
     let reload = state.reload.error.iter().flat_map(|error| error.lines()).enumerate();
     // The rest of it is what stands there, with a mark at the place.
-    let reload =
-        reload.map(|(n, line)| if n == 0 { format!("not loaded: {line}") } else { format!("  {line}") });
+    let tried = match state.reload.failed_ms {
+        0 => String::new(),
+        at => format!(" ({} ago; HUP tries again)", figures::time(state.at_ms.saturating_sub(at))),
+    };
+    let reload = reload
+        .map(|(n, line)| if n == 0 { format!("not loaded{tried}: {line}") } else { format!("  {line}") });
     unready.chain(reload).chain(others).chain(waiting).collect()
 }
 

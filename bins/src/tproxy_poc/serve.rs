@@ -136,7 +136,9 @@ impl Serving<'_> {
         tracing::info!(target: "tproxy_poc", control, "capabilities");
         let admin = admin.map(|socket| socket.serve(self.pages())).transpose().map_err(Failure::runtime)?;
         let mut watching = JoinSet::new();
-        self.rooms.iter().cloned().for_each(|room| _ = watching.spawn(room.watch()));
+        self.rooms.iter().cloned().for_each(|room| {
+            watching.spawn(room.watch(self.ending.drain().clone()));
+        });
         let status = format!("serving at {}", listed(&self.args.intercept.addr));
         let ended = workers.until_ended(&self.ending);
         if let Some(watch) = &self.watch {

@@ -71,7 +71,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
     );
     let clients: Vec<Client> = (0..workers).map(|_| parts.client(&settings)).collect();
     let room = Room::of_process(&parts.metrics.registry);
-    tasks.spawn(room.clone().watch());
+    tasks.spawn(room.clone().watch(drain.clone()));
     let mut jobs: Vec<Vec<Job>> = (0..workers).map(|_| Vec::new()).collect();
     let behind = (!settings.listen.proxy_protocol.is_empty()).then(|| {
         let networks = settings.listen.proxy_protocol.clone();

@@ -97,7 +97,14 @@ fn facts(html: &mut Html, state: &State) {
     html.markup("</dd></div></dl>\n");
     if !reload.successful {
         html.markup("<div class=\"alert\"><p>The configuration could not be loaded");
-        html.markup(if reload.success_ms > 0 { "; the one before stays in force." } else { "." });
+        if reload.failed_ms > 0 {
+            html.markup(" ").text(words::span(state.at_ms.saturating_sub(reload.failed_ms))).markup(" ago");
+        }
+        html.markup(if reload.success_ms > 0 {
+            "; the one before stays in force. HUP tries again."
+        } else {
+            "."
+        });
         html.markup("</p>");
         if let Some(error) = &reload.error {
             html.markup("<pre>").text(error).markup("</pre>");

@@ -17,7 +17,7 @@ use crate::kit::log;
 use crate::kit::moment::rfc3339;
 
 /// How often certificates are looked at.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(10);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Below this somebody should look: what renews them has failed for weeks by then.
 const SOON_MS: u64 = 7 * DAY_MS;

@@ -64,6 +64,8 @@ pub struct Reload {
     pub success_ms: u64,
     /// What was wrong at the last attempt, with file and line.
     pub error: Option<String>,
+    /// When that was, in milliseconds since 1970; 0 if nothing was wrong.
+    pub failed_ms: u64,
 }
 
 /// What goes through a program.

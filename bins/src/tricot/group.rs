@@ -32,7 +32,6 @@ use meshlib::observe::Observer;
 use meshlib::observe::prometheus::Counter;
 use tokio::sync::watch;
 use tower::Layer;
-use tracing::Level;
 
 use super::args::Balancing;
 use super::backend::Backend;
@@ -99,7 +98,7 @@ impl Group {
                     .with_penalty(Backoff::new(PENALTY.0, PENALTY.1))
                     .with_max_ejected(0.5),
             )
-            .observe(reasons.observe(Arc::new(CountRetries(metrics.retries.clone()))));
+            .observe(reasons.observe(Arc::new(Attempted(metrics.retries.clone()))));
         let layer = match spreading.balancing {
             Balancing::P2c => layer.balancer(Tiered::new(LeastLoaded::new(), tier)),
             Balancing::Ewma => layer.balancer(Tiered::new(PeakEwma::new(), tier)),
@@ -201,30 +200,28 @@ impl Group {
     }
 }
 
-/// Counts attempts beyond the first of a request, and says at debug which instance did not do.
+/// Counts attempts beyond the first of a request, and says at debug which instance did not answer.
 #[derive(Debug)]
-struct CountRetries(Counter);
+struct Attempted(Counter);
 
 /// Says that an instance did not answer a request.
 fn tell_failure(name: &str, endpoint: &Endpoint, took: Duration, error: &dyn std::fmt::Display) {
-    if let (true, Some(backend)) = (tracing::enabled!(target: "tricot", Level::DEBUG), Backend::of(endpoint))
-    {
-        let instance = backend.instance();
-        tracing::debug!(
-            target: "tricot",
-            rule = name,
-            service = %instance.service,
-            node = %instance.node,
-            instance = %instance.id,
-            addr = %endpoint.addr,
-            ?took,
-            %error,
-            "an instance did not answer"
-        );
-    }
+    let Some(backend) = Backend::of(endpoint) else { return };
+    let instance = backend.instance();
+    tracing::debug!(
+        target: "tricot",
+        rule = name,
+        service = %instance.service,
+        node = %instance.node,
+        instance = %instance.id,
+        addr = %endpoint.addr,
+        ?took,
+        %error,
+        "an instance did not answer"
+    );
 }
 
-impl Observer for CountRetries {
+impl Observer for Attempted {
     fn on(&self, event: &Event<'_>) {
         match event {
             Event::Attempt { attempt: 2.., .. } => self.0.inc(),

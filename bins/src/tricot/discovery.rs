@@ -200,7 +200,6 @@ impl Discovery {
         let instances = services.all.values().flat_map(|instances| instances.iter());
         let (routes, changes) =
             self.builder.build(instances.map(|instance| (instance, hosts.addrs(instance))));
-        log(&changes, first);
         if let Some(names) = &changes.names
             && let Err(error) = self.manager.want(names)
         {
@@ -219,6 +218,8 @@ impl Discovery {
             _ => self.shown.set_gone(None),
         }
         self.current.set(Arc::new(routes));
+        // Whoever reads of a rule may rely on it.
+        log(&changes, first);
         for client in &self.clients {
             // Requests on the way to them go on.
             changes.gone_addrs.iter().for_each(|addr| client.forget(*addr));

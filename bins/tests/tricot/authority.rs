@@ -18,6 +18,7 @@ use crate::first::Cluster;
 use crate::first::Port;
 use crate::front::Front;
 use crate::process::PROGRAM;
+use crate::process::SOON;
 use crate::process::Tricot;
 use crate::process::command;
 use crate::process::until;
@@ -88,9 +89,11 @@ async fn an_order_that_has_failed_is_tried_again_when_that_is_asked_for() {
     let Some(cluster) = Cluster::start(PebbleOptions::default()).await else { return };
     let _site = site(&cluster.consul).await;
     // The authority asks elsewhere.
-    let wrong = cluster.tricot(&[("TRICOT_HTTP_BIND_ADDR", "127.0.0.1:0")]).await;
+    let mut wrong = cluster.tricot(&[("TRICOT_HTTP_BIND_ADDR", "127.0.0.1:0")]).await;
     wrong.logs("cannot order a certificate").await;
-    drop(wrong);
+    // It gives the lock of the order back.
+    wrong.signal(Signal::TERM);
+    assert!(wrong.exit(SOON).await.success());
     let tricot = cluster.tricot(&[]).await;
     until("a pause", async || metric(&tricot, "tricot_certificates", r#"state="backing_off""#).await == 1.0)
         .await;

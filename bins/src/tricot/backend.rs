@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::HeaderMap;
 use meshlib::Endpoint;
@@ -68,25 +69,27 @@ pub(super) struct Backend {
     known: Arc<Known>,
     speaks: Speaks,
     requests: Requests,
-    broken: Arc<Broken>,
+    faults: Arc<Faults>,
 }
 
-/// The answers that an instance has broken off: whatever its tags say.
+/// What an instance has done wrong, whatever its tags say.
 #[derive(Debug, Default)]
-struct Broken {
-    times: AtomicU64,
-    told: Seldom,
+struct Faults {
+    /// Answers that it has broken off.
+    broken: AtomicU64,
+    broke_off: Seldom,
+    did_not_answer: Seldom,
 }
 
 impl Backend {
     pub(super) fn new(known: Arc<Known>, speaks: Speaks, host: &str, metrics: &Metrics) -> Self {
         let requests = Requests::new(&metrics.registry, host, &known.instance.service);
-        Self { known, speaks, requests, broken: Arc::default() }
+        Self { known, speaks, requests, faults: Arc::default() }
     }
 
     /// The same instance as this one was, counting on.
     pub(super) fn after(self, before: &Self) -> Self {
-        Self { broken: Arc::clone(&before.broken), ..self }
+        Self { faults: Arc::clone(&before.faults), ..self }
     }
 
     pub(super) fn is_of(&self, known: &Arc<Known>, speaks: Speaks) -> bool {
@@ -108,9 +111,9 @@ impl Backend {
     /// Counts an answer that the instance has broken off, and says so now and then.
     pub(super) fn broke_off(&self, metrics: &Metrics, error: &str) {
         let instance = self.instance();
-        self.broken.times.fetch_add(1, Ordering::Relaxed);
+        self.faults.broken.fetch_add(1, Ordering::Relaxed);
         metrics.backend_error(&instance.service, &instance.node, "body");
-        if let Some(times) = self.broken.told.happened() {
+        if let Some(times) = self.faults.broke_off.happened() {
             tracing::warn!(
                 target: "tricot",
                 service = %instance.service,
@@ -124,9 +127,33 @@ impl Backend {
         }
     }
 
+    /// Says that the instance did not answer a request under a rule: now and then where that `matters`, each time at debug.
+    pub(super) fn did_not_answer(
+        &self,
+        rule: &str,
+        addr: SocketAddr,
+        took: Duration,
+        error: &str,
+        matters: bool,
+    ) {
+        let instance = self.instance();
+        let (service, node, id) = (&*instance.service, &*instance.node, &*instance.id);
+        if let Some(times) = matters.then(|| self.faults.did_not_answer.happened()).flatten() {
+            tracing::info!(
+                target: "tricot", rule, service, node, instance = id, %addr, ?took, times, error,
+                "an instance did not answer"
+            );
+        } else {
+            tracing::debug!(
+                target: "tricot", rule, service, node, instance = id, %addr, ?took, error,
+                "an instance did not answer"
+            );
+        }
+    }
+
     /// How many answers the instance has broken off.
     pub(super) fn broken(&self) -> u64 {
-        self.broken.times.load(Ordering::Relaxed)
+        self.faults.broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn speaks_tls(&self) -> bool {

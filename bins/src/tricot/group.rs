@@ -15,6 +15,8 @@ use futures::StreamExt;
 use futures::stream;
 use meshlib::BalanceLayer;
 use meshlib::Endpoint;
+use meshlib::Error;
+use meshlib::Fault;
 use meshlib::Resolution;
 use meshlib::Update;
 use meshlib::backoff::Backoff;
@@ -27,6 +29,7 @@ use meshlib::balance::Policy;
 use meshlib::balance::RoundRobin;
 use meshlib::balance::Tiered;
 use meshlib::balance::View;
+use meshlib::http::HttpError;
 use meshlib::observe::Event;
 use meshlib::observe::Observer;
 use meshlib::observe::prometheus::Counter;
@@ -200,36 +203,31 @@ impl Group {
     }
 }
 
-/// Counts attempts beyond the first of a request, and says at debug which instance did not answer.
+/// A client that goes away sooner has changed its mind.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Counts attempts beyond the first of a request, and says which instance did not answer.
 #[derive(Debug)]
 struct Attempted(Counter);
-
-/// Says that an instance did not answer a request.
-fn tell_failure(name: &str, endpoint: &Endpoint, took: Duration, error: &dyn std::fmt::Display) {
-    let Some(backend) = Backend::of(endpoint) else { return };
-    let instance = backend.instance();
-    tracing::debug!(
-        target: "tricot",
-        rule = name,
-        service = %instance.service,
-        node = %instance.node,
-        instance = %instance.id,
-        addr = %endpoint.addr,
-        ?took,
-        %error,
-        "an instance did not answer"
-    );
-}
 
 impl Observer for Attempted {
     fn on(&self, event: &Event<'_>) {
         match event {
             Event::Attempt { attempt: 2.., .. } => self.0.inc(),
             Event::Attempted { name, endpoint, took, error: Some(error) } => {
-                tell_failure(name, endpoint, *took, &error.chain());
+                if let Some(backend) = Backend::of(endpoint) {
+                    // A kept connection that was closed meanwhile is nobody's fault.
+                    let is_stale =
+                        matches!(error, Error::Http(error) if matches!(**error, HttpError::Stale(_)));
+                    let matters = error.fault() == Fault::Server && !is_stale;
+                    backend.did_not_answer(name, endpoint.addr, *took, &error.chain().to_string(), matters);
+                }
             }
             Event::Abandoned { name, endpoint, took } => {
-                tell_failure(name, endpoint, *took, &"the client went away before it did");
+                if let Some(backend) = Backend::of(endpoint) {
+                    let error = "the client went away before it did";
+                    backend.did_not_answer(name, endpoint.addr, *took, error, *took >= LONG);
+                }
             }
             _ => {}
         }

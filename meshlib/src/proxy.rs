@@ -205,6 +205,10 @@ impl Settings {
         let mut forward = pin!(forward_counted(client, server, &self.forward, &progress));
         let mut report =
             self.observer.wants_progress().then(|| time::interval_at(stream.began + REPORT, REPORT));
+        if let Some(report) = &mut report {
+            // After a pause of the whole process a report is of what came after it.
+            report.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        }
         let result = poll_fn(|cx| {
             let polled = forward.as_mut().poll(cx);
             stream.look();

@@ -102,7 +102,11 @@ where
         let mut gone = std::mem::take(&mut self.known);
         for endpoint in endpoints {
             let key = endpoint.key();
-            if gone.remove(&key).as_ref() != Some(endpoint) && !self.known.contains_key(&key) {
+            // Of several with one key the first counts.
+            if self.known.contains_key(&key) {
+                continue;
+            }
+            if gone.remove(&key).as_ref() != Some(endpoint) {
                 self.next.push_back(Change::Insert(key.clone(), (self.make)(endpoint)));
             }
             self.known.insert(key, endpoint.clone());

@@ -87,7 +87,13 @@ impl TlsLayer {
         }
         let mut decision = self.policy.accept(&Hello::new(&session, protocol));
         if let AcceptTls::Later(later) = decision {
-            decision = time::timeout_at(deadline, later).await.map_err(|_| self.too_slow())?;
+            let began = Instant::now();
+            let Ok(decided) = time::timeout_at(deadline, later).await else {
+                let (error, took) = (self.too_slow(), began.elapsed());
+                self.observer.on(&Event::Handshake { side: Side::Client, took, error: Some(&error) });
+                return Err(error);
+            };
+            decision = decided;
         }
         let io = io.replaying(unread);
         match decision {

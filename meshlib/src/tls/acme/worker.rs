@@ -121,15 +121,19 @@ impl Shared {
     fn start_looks(self: &Arc<Self>, jobs: &mut JoinSet<Done>) -> Duration {
         let now = self.now();
         let stalled = self.outage.is_on();
-        let mut plan = self.plan();
+        // What is spawned on a runtime that ends is dropped at once, and wants the plan: nobody may hold it then.
         while self.busy.reads.load(Ordering::Relaxed) < MAX_READS {
-            if let Some(name) = plan.next_check(now) {
+            let check = self.plan().next_check(now);
+            if let Some(name) = check {
                 let reading = Working::on(self, reads, Some(&name));
                 jobs.spawn(async move {
                     let phase = reading.shared.check(&name).await;
                     reading.done(&name, phase)
                 });
-            } else if let Some(name) = (!stalled).then(|| plan.next_load()).flatten() {
+                continue;
+            }
+            let load = if stalled { None } else { self.plan().next_load() };
+            if let Some(name) = load {
                 let reading = Working::on(self, reads, None);
                 jobs.spawn(async move {
                     match reading.shared.load(&name).await {
@@ -151,14 +155,15 @@ impl Shared {
             }
         }
         while self.busy.looks.load(Ordering::Relaxed) < MAX_LOOKS {
-            let Some(name) = plan.next_look(now) else { break };
+            let look = self.plan().next_look(now);
+            let Some(name) = look else { break };
             let looking = Working::on(self, looks, None);
             jobs.spawn(async move {
                 looking.shared.look(&name).await;
                 Done::Worked
             });
         }
-        let next = plan.next_time().and_then(|at| at.duration_since(now).ok());
+        let next = self.plan().next_time().and_then(|at| at.duration_since(now).ok());
         next.unwrap_or(LONGEST_SLEEP)
     }
 

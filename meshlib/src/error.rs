@@ -379,6 +379,8 @@ pub enum Refusal {
     Draining,
     /// The session has no original destination.
     NoDestination,
+    /// The client's TLS handshake has named no server.
+    NoServerName,
 }
 
 impl fmt::Display for Refusal {
@@ -388,6 +390,7 @@ impl fmt::Display for Refusal {
             Self::Limit => "limit reached",
             Self::Draining => "closing down",
             Self::NoDestination => "no original destination",
+            Self::NoServerName => "the client has named no server (SNI)",
         })
     }
 }

@@ -309,7 +309,9 @@ fn log(error: &Error, peer: Option<SocketAddr>) {
         Fault::Client => tracing::debug!(peer, error = %error.chain(), "client failed"),
         Fault::Server => tracing::debug!(peer, error = %error.chain(), "server failed"),
         Fault::Discovery => tracing::info!(peer, error = %error.chain(), "nothing to connect to"),
-        Fault::Local => tracing::debug!(peer, error = %error.chain(), "connection ended by a limit"),
+        Fault::Local => {
+            tracing::debug!(peer, error = %error.chain(), "connection refused, or ended by a limit")
+        }
     }
 }
 

@@ -205,7 +205,7 @@ impl Destination {
 
 /// The destination with the name that the client asked for in it.
 fn by_server_name(template: &str, session: &Session) -> Result<String, Error> {
-    let name = session.server_name.as_deref().ok_or(Error::Refused(Refusal::NoDestination))?;
+    let name = session.server_name.as_deref().ok_or(Error::Refused(Refusal::NoServerName))?;
     Ok(template.replace("{sni}", name))
 }
 

@@ -46,7 +46,7 @@ use crate::child::Running;
 const QUICK: Duration = Duration::from_secs(20);
 
 /// Sections of the page for bad nights to which alerts lead.
-const ALERTED: [&str; 12] = [
+const ALERTED: [&str; 13] = [
     "no-endpoint",
     "ejected-endpoint",
     "slow-endpoint",
@@ -55,6 +55,7 @@ const ALERTED: [&str; 12] = [
     "reload",
     "restarts",
     "consul",
+    "discovery",
     "orders",
     "descriptors",
     "loops",

@@ -189,7 +189,8 @@ pub fn set_filter(spec: &str) -> Result<(), String> {
     // What is wrong with the variable was said at the start.
     if !is_start && !chosen.problems.is_empty() {
         let texts = chosen.problems.iter().map(|text| text.strip_prefix("RUST_LOG: ").unwrap_or(text));
-        return Err(texts.collect::<Vec<_>>().join("\n"));
+        let texts = texts.map(|text| text.replacen(" is ignored: ", " is not understood: ", 1));
+        return Err(texts.collect::<Vec<_>>().join("\n") + "\nnothing is changed");
     }
     let mut filter = current.filter.lock().unwrap_or_else(PoisonError::into_inner);
     if !(current.set)(chosen.filter) {

@@ -100,8 +100,8 @@ struct Seen {
     asked: Option<Instant>,
 }
 
-/// An endpoint by the number of its destination's name and its address.
-type Key = (Arc<str>, String);
+/// An endpoint by the name of its destination, its address, and how many of this address come before it.
+type Key = (Arc<str>, String, usize);
 type Picked = HashMap<Key, u64>;
 
 impl Watching {
@@ -137,12 +137,13 @@ impl Watching {
         let at_ms = unix_ms(SystemTime::now());
         let mut problems = inner.source.problems();
         problems.extend(endings::problems(&certificates, at_ms));
+        problems.extend(outages(&destinations));
         let mut seen = inner.seen();
         seen.asked = Some(now);
         for destination in &mut destinations {
-            let name: Arc<str> = key_of(destination).into();
-            for endpoint in &mut destination.endpoints {
-                endpoint.rate = seen.rates.get(&(Arc::clone(&name), endpoint.addr.clone())).copied();
+            let keys = keys_of(destination);
+            for (endpoint, key) in destination.endpoints.iter_mut().zip(keys) {
+                endpoint.rate = seen.rates.get(&key).copied();
             }
         }
         State {
@@ -191,39 +192,20 @@ impl Inner {
         let mut seen = self.seen();
         seen.history.push(now, totals);
         let is_asked = seen.asked.is_some_and(|asked| now.duration_since(asked) < INTEREST);
-        if seen.is_large && !is_asked {
+        let rated = if seen.is_large && !is_asked { 0 } else { RATED };
+        drop(seen);
+        let (destinations, left_off) = self.source.destinations(rated);
+        let mut seen = self.seen();
+        seen.tell_outages(&destinations);
+        if rated == 0 {
             (seen.picked, seen.rates) = (None, HashMap::new());
             return;
         }
-        drop(seen);
-        let (destinations, left_off) = self.source.destinations(RATED);
-        let mut seen = self.seen();
         seen.is_large = left_off > 0;
-        let is_down = |it: &&Destination| {
-            let mut used = it.endpoints.iter().filter(|endpoint| endpoint.state != "unused").peekable();
-            used.peek().is_some() && used.all(|endpoint| ["ejected", "probation"].contains(&&*endpoint.state))
-        };
-        let down: HashSet<Arc<str>> =
-            destinations.iter().filter(is_down).map(|it| key_of(it).into()).collect();
-        for (destination, key) in destinations.iter().map(|it| (it, key_of(it))) {
-            let (router, dst) = (&*destination.router, &*destination.dst);
-            match (seen.down.contains(&*key), down.contains(&*key)) {
-                (false, true) => {
-                    tracing::error!(target: log::PROCESS, router, dst, "no endpoint can be connected to");
-                }
-                (true, false) => {
-                    tracing::warn!(target: log::PROCESS, router, dst, "endpoints can be connected to again");
-                }
-                _ => {}
-            }
-        }
-        seen.down = down;
         let mut picked = Picked::new();
         for destination in &destinations {
-            let name: Arc<str> = key_of(destination).into();
-            for endpoint in &destination.endpoints {
-                picked.insert((Arc::clone(&name), endpoint.addr.clone()), endpoint.picked);
-            }
+            let endpoints = destination.endpoints.iter().map(|endpoint| endpoint.picked);
+            picked.extend(keys_of(destination).into_iter().zip(endpoints));
         }
         seen.rates = match &seen.picked {
             None => HashMap::new(),
@@ -241,8 +223,70 @@ impl Inner {
     }
 }
 
+impl Seen {
+    /// Says of which destinations no endpoint can be connected to any more, and of which one can be again.
+    fn tell_outages(&mut self, destinations: &[Destination]) {
+        let mut down = HashSet::new();
+        for destination in destinations {
+            let (router, dst) = (&*destination.router, &*destination.dst);
+            let key: Arc<str> = key_of(destination).into();
+            let was_down = self.down.contains(&key);
+            match (was_down, destination.is_down) {
+                (false, Some(true)) => {
+                    tracing::error!(target: log::PROCESS, router, dst, "no endpoint can be connected to");
+                }
+                (true, Some(false)) => {
+                    tracing::warn!(target: log::PROCESS, router, dst, "endpoints can be connected to again");
+                }
+                _ => {}
+            }
+            // Where all endpoints have left, none is back.
+            if destination.is_down.unwrap_or(was_down) {
+                down.insert(key);
+            }
+        }
+        self.down = down;
+    }
+}
+
+/// A line for each destination whose discovery fails, or that nobody can be sent to, as far as there are few.
+fn outages(destinations: &[Destination]) -> Vec<String> {
+    const MOST: usize = 10;
+
+    let discovery = destinations.iter().filter_map(|it| {
+        let why = it.failing.as_deref()?;
+        Some(format!("{} {}: discovery fails, what was known stays: {why}", it.router, it.dst))
+    });
+    let down = destinations.iter().filter_map(|it| match (it.is_down, it.endpoints.first()) {
+        (Some(true), _) => Some(format!("{} {}: no endpoint can be connected to", it.router, it.dst)),
+        (None, Some(unused)) => {
+            let why = unused.why.as_deref().unwrap_or(&unused.state);
+            Some(format!("{} {}: no endpoint may be used; {}: {why}", it.router, it.dst, unused.addr))
+        }
+        _ => None,
+    });
+    let mut lines: Vec<String> = discovery.chain(down).collect();
+    if lines.len() > MOST {
+        let more = lines.split_off(MOST).len();
+        lines.push(format!("{more} more destinations without discovery or endpoints"));
+    }
+    lines
+}
+
 fn key_of(destination: &Destination) -> String {
     format!("{}\n{}", destination.router, destination.dst)
+}
+
+/// The keys of all endpoints of a destination that are shown.
+fn keys_of(destination: &Destination) -> Vec<Key> {
+    let name: Arc<str> = key_of(destination).into();
+    let mut before: HashMap<&str, usize> = HashMap::new();
+    let keys = destination.endpoints.iter().map(|endpoint| {
+        let same = before.entry(&endpoint.addr).or_default();
+        *same += 1;
+        (Arc::clone(&name), endpoint.addr.clone(), *same - 1)
+    });
+    keys.collect()
 }
 
 pub(crate) fn unix_ms(at: SystemTime) -> u64 {
@@ -251,4 +295,69 @@ pub(crate) fn unix_ms(at: SystemTime) -> u64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destination(dst: &str, is_down: Option<bool>) -> Destination {
+        Destination { router: "web".into(), dst: dst.into(), is_down, ..Destination::default() }
+    }
+
+    #[test]
+    fn an_outage_is_over_with_an_endpoint_and_not_without_any() {
+        let mut seen = Seen::default();
+        let mut down = |is_down| {
+            seen.tell_outages(&[destination("/a", is_down), destination("/b", Some(false))]);
+            seen.down.len()
+        };
+
+        assert_eq!(down(None), 0, "nobody knows any yet");
+        assert_eq!(down(Some(true)), 1);
+        assert_eq!(down(None), 1, "the last one has left");
+        assert_eq!(down(Some(false)), 0);
+        seen.down.insert("web\n/gone".into());
+        seen.tell_outages(&[]);
+        assert!(seen.down.is_empty());
+    }
+
+    #[test]
+    fn problems_name_what_nobody_can_be_sent_to() {
+        let unused = EndpointState {
+            addr: "10.0.0.1:80".into(),
+            state: "unused".into(),
+            why: Some("a check is critical".into()),
+            ..EndpointState::default()
+        };
+        let lines = outages(&[
+            destination("/well", Some(false)),
+            destination("/unknown", None),
+            destination("/down", Some(true)),
+            Destination { endpoints: vec![unused], ..destination("/unused", None) },
+            Destination { failing: Some("no route".into()), ..destination("/old", Some(false)) },
+        ]);
+
+        assert_eq!(
+            lines,
+            [
+                "web /old: discovery fails, what was known stays: no route",
+                "web /down: no endpoint can be connected to",
+                "web /unused: no endpoint may be used; 10.0.0.1:80: a check is critical",
+            ]
+        );
+        let many: Vec<_> = (0..100).map(|n| destination(&format!("/{n}"), Some(true))).collect();
+        assert_eq!(outages(&many).len(), 11);
+    }
+
+    #[test]
+    fn endpoints_at_one_address_are_told_apart() {
+        let row = |addr: &str| EndpointState { addr: addr.into(), ..EndpointState::default() };
+        let rows = vec![row("a"), row("b"), row("a")];
+
+        let keys = keys_of(&Destination { endpoints: rows, ..destination("/a", None) });
+
+        let keys: Vec<_> = keys.iter().map(|(_, addr, n)| (addr.as_str(), *n)).collect();
+        assert_eq!(keys, [("a", 0), ("b", 0), ("a", 1)]);
+    }
 }

@@ -102,10 +102,11 @@ impl Shown {
 
     /// The rules with their instances, as they are shown by all programs, and how many instances were left off.
     pub(super) fn destinations(&self, most: usize) -> (Vec<Destination>, usize) {
-        let (groups, unused) = {
+        let (mut groups, unused) = {
             let state = self.lock();
             (state.groups.clone(), state.unused.clone())
         };
+        groups.sort_by(|a, b| (&a.host, &a.name).cmp(&(&b.host, &b.name)));
         let (mut room, mut left_off) = (most, 0);
         let mut of: HashMap<&str, Vec<&Unused>> = HashMap::new();
         for it in &unused {
@@ -143,9 +144,7 @@ impl Shown {
             }));
             destination
         });
-        let mut destinations: Vec<Destination> = destinations.collect();
-        destinations.sort_by(|a, b| (&a.router, &a.dst).cmp(&(&b.router, &b.dst)));
-        (destinations, left_off)
+        (destinations.collect(), left_off)
     }
 
     /// How many instances of each service are under rules, by how they do.

@@ -27,13 +27,17 @@ fn a_real_program_is_looked_at() {
     eventually("it listens", || TcpStream::connect(&admin).is_ok());
     let meshctl = |args: &[&str]| program::run(&[&["--admin", &admin], args].concat());
 
+    eventually("it has asked in vain", || meshctl(&["stat"]).stdout.contains("discovery fails"));
     let stat = meshctl(&["stat"]);
     assert_eq!((stat.code, &*stat.stderr), (Some(0), ""));
     let lines: Vec<_> = stat.stdout.lines().collect();
     let head = format!("linkerd-tcp {}  up ", env!("CARGO_PKG_VERSION"));
     assert!(lines[0].starts_with(&head) && lines[0].contains("  NOT READY  "), "{stat:?}");
     assert_eq!(lines[1], "not ready: default: /svc/web is not resolved yet");
-    let row: Vec<_> = lines[4].split_whitespace().collect();
+    let problem =
+        "problem: default /svc/web: discovery fails, what was known stays: discovery service 127.0.0.1:1";
+    assert!(lines[2].starts_with(problem), "{stat:?}");
+    let row: Vec<_> = lines[5].split_whitespace().collect();
     assert_eq!(row[..4], ["default", "/svc/web", "-", "pending"]);
 
     let json = meshctl(&["stat", "-o", "json"]);
@@ -50,7 +54,7 @@ fn a_real_program_is_looked_at() {
     assert_eq!((changed.code, &*changed.stdout), (Some(0), "linkerd_tcp=debug,process=info\n"));
     let refused = meshctl(&["log-level", "linkerd_tcp=loud"]);
     assert!(
-        refused.code == Some(1) && refused.stderr.contains("\"linkerd_tcp=loud\" is ignored"),
+        refused.code == Some(1) && refused.stderr.contains("\"linkerd_tcp=loud\" is not understood"),
         "{refused:?}"
     );
 

@@ -14,7 +14,7 @@ use crate::reference::documented;
 
 /// The page for bad nights, by which every alert is explained.
 const PAGE: &str = "docs/bad-night.md#";
-const ANCHORS: [&str; 12] = [
+const ANCHORS: [&str; 13] = [
     "no-endpoint",
     "ejected-endpoint",
     "slow-endpoint",
@@ -23,6 +23,7 @@ const ANCHORS: [&str; 12] = [
     "reload",
     "restarts",
     "consul",
+    "discovery",
     "orders",
     "descriptors",
     "loops",

@@ -56,6 +56,8 @@ pub(super) struct Shared {
     resolution: Mutex<Option<Resolution>>,
     /// Why discovery ended before it said anything, if it did and said why.
     failure: OnceLock<ResolveError>,
+    /// Why discovery fails since its last answer, if it does.
+    failing: Mutex<Option<Arc<str>>>,
     task: OnceLock<AbortHandle>,
 }
 
@@ -124,6 +126,7 @@ impl Shared {
             waiters: AtomicUsize::new(0),
             resolution: Mutex::new(Some(resolution)),
             failure: OnceLock::new(),
+            failing: Mutex::default(),
             task: OnceLock::new(),
         })
     }
@@ -242,6 +245,10 @@ impl Shared {
         (ejected + 1) as f64 <= replicas.len() as f64 * self.accrual.max_ejected
     }
 
+    fn set_failing(&self, cause: Option<&str>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = cause.map(Arc::from);
+    }
+
     fn update(&self, update: &Update) {
         let (state, endpoints) = match update {
             Update::Endpoints(endpoints) => (State::Known, &**endpoints),
@@ -291,6 +298,7 @@ async fn follow(shared: Weak<Shared>, resolution: Option<Resolution>) {
             Ok(update) => {
                 shared.update(&update);
                 if failing.take().is_some() {
+                    shared.set_failing(None);
                     tracing::info!(name = %shared.name, "resolution works again");
                 }
             }
@@ -301,6 +309,7 @@ async fn follow(shared: Weak<Shared>, resolution: Option<Resolution>) {
                     tracing::debug!(name = %shared.name, error = cause, "resolution failed again");
                 } else {
                     tracing::warn!(name = %shared.name, error = cause, "resolution failed; keeping what is known");
+                    shared.set_failing(Some(&cause));
                     failing = Some(cause);
                 }
                 shared.observer.on(&Event::Resolved { name: &shared.name, result: Err(&error) });
@@ -339,6 +348,7 @@ impl View {
             replicas: snapshot.set.clone(),
             retired: shared.carry.lock().unwrap_or_else(PoisonError::into_inner).retired(),
             waiters: shared.waiters.load(Ordering::Relaxed),
+            failing: shared.failing.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         })
     }
 }
@@ -365,4 +375,6 @@ pub struct ViewState {
     pub retired: usize,
     /// Callers that wait for an endpoint.
     pub waiters: usize,
+    /// Why discovery has failed since its last answer. `None`: it has not. What it said before stays in force meanwhile.
+    pub failing: Option<Arc<str>>,
 }

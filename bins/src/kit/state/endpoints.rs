@@ -25,7 +25,11 @@ pub fn endpoints(
     .to_owned();
     destination.age_ms = millis(state.age);
     (destination.waiters, destination.retired) = (state.waiters, state.retired);
+    destination.failing.clone_from(&state.failing);
     let replicas = state.replicas.replicas();
+    let fails =
+        |replica: &Replica| matches!(replica.state(), ReplicaState::Ejected | ReplicaState::Probation);
+    destination.is_down = (!replicas.is_empty()).then(|| replicas.iter().all(fails));
     let shown = replicas.len().min(*room);
     *room -= shown;
     for replica in &replicas[..shown] {

@@ -1,6 +1,8 @@
 //! The document that `/state.json` gives. Its field names are promises: what reads it may be older or newer, and knows
 //! nothing of a field that is absent.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -128,6 +130,12 @@ pub struct Destination {
     pub retired: usize,
     /// The endpoints, and what is known but not used.
     pub endpoints: Vec<EndpointState>,
+    /// Whether none of all its endpoints can be connected to; nothing where there are none. Not shown.
+    #[serde(skip)]
+    pub is_down: Option<bool>,
+    /// Why discovery fails, if it does. Not shown.
+    #[serde(skip)]
+    pub failing: Option<Arc<str>>,
 }
 
 /// An endpoint and how it does.

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 
@@ -13,6 +14,17 @@ use meshlib::ListenOptions;
 use meshlib::Listener;
 
 use crate::kit::log;
+
+/// Whether a connection may be to both addresses, so that two listeners cannot have them. Port 0 is another one each time.
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: IpAddr, ip: IpAddr| match all {
+        IpAddr::V4(all) => all.is_unspecified() && ip.is_ipv4(),
+        // It takes IPv4, too.
+        IpAddr::V6(all) => all.is_unspecified(),
+    };
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
 
 /// The sockets that were passed, each with its name.
 #[derive(Debug, Default)]

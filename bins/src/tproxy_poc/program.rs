@@ -25,6 +25,7 @@ use crate::kit::log;
 use crate::kit::log::LogOptions;
 use crate::kit::log::LogOutput;
 use crate::kit::probe;
+use crate::kit::sockets::overlap;
 
 const TOOL: Tool = Tool::new("tproxy-poc");
 
@@ -55,6 +56,14 @@ fn run(args: &Args, given: Value) -> Result<(), Failure> {
         return probe::ready(admin);
     }
     let plan = Plan::new(&args.intercept)?;
+    if let Some(metrics) = args.proxy.metrics
+        && let Some(addr) = plan.addrs.iter().find(|addr| overlap(**addr, metrics))
+    {
+        let text = format!(
+            "--metrics {metrics} and --addr {addr} are the same port of the same address; each needs its own"
+        );
+        return Err(Failure::Usage(text));
+    }
     if args.print_config {
         cli::print(load::yaml(&given).trim_end());
         return Ok(());

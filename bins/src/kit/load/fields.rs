@@ -151,6 +151,11 @@ impl<'s> Reader<'s> {
         self.record(fields.at, &fields.path, text.into());
     }
 
+    /// Records that something is wrong at a place.
+    pub fn problem_at(&mut self, place: Place, text: impl Into<String>) {
+        self.problems.push(Problem::new(place, text));
+    }
+
     /// Records something worth knowing about a value.
     pub fn warning(&mut self, item: &Item<'_>, text: impl Into<String>) {
         let place = self.place(item);

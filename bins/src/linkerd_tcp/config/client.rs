@@ -120,11 +120,6 @@ impl ClientRules {
             rules => (usual, rules),
         }
     }
-
-    /// The TLS settings of all rules, for loading their files ahead of the first connection.
-    pub fn tls(&self) -> impl Iterator<Item = &ClientTls> {
-        self.rules.iter().filter_map(|rule| rule.tls.as_ref())
-    }
 }
 
 impl ClientRule {

@@ -92,6 +92,25 @@ impl Prefix {
             segments.next().is_some_and(|segment| !segment.is_empty() && (wanted == "*" || wanted == segment))
         })
     }
+
+    /// Whether it matches a destination with `{sni}` in it for some names that clients may ask for, and not for all.
+    pub(super) fn matches_some_names(&self, template: &str) -> bool {
+        let mut segments = template.split('/').skip(1);
+        let may_be = |segment: &str, wanted: &str| match segment.split_once(SNI) {
+            Some((before, after)) => {
+                let after = after.rsplit(SNI).next().unwrap_or(after);
+                wanted.len() > before.len() + after.len()
+                    && wanted.starts_with(before)
+                    && wanted.ends_with(after)
+            }
+            None => wanted == segment,
+        };
+        !self.matches(template)
+            && self
+                .0
+                .iter()
+                .all(|wanted| segments.next().is_some_and(|segment| wanted == "*" || may_be(segment, wanted)))
+    }
 }
 
 impl fmt::Display for Prefix {
@@ -114,6 +133,21 @@ mod tests {
         }
         assert_eq!(check_destination("/svc/{sni}"), Ok(()));
         assert_eq!(check_destination("/svc/{sni}.local/x"), Ok(()));
+    }
+
+    #[test]
+    fn some_names_are_neither_all_nor_none() {
+        let some = |prefix: &str, template: &str| Prefix::parse(prefix).unwrap().matches_some_names(template);
+
+        assert!(some("/svc/a.example", "/svc/{sni}"));
+        assert!(some("/*/a.example", "/svc/{sni}"));
+        assert!(some("/svc/web-a.local", "/svc/web-{sni}.local/x"));
+        for prefix in ["/", "/svc", "/svc/*", "/other/a.example", "/svc/a/b"] {
+            assert!(!some(prefix, "/svc/{sni}"), "{prefix}");
+        }
+        for prefix in ["/svc/web-.local", "/svc/a.local", "/svc/web-a"] {
+            assert!(!some(prefix, "/svc/web-{sni}.local"), "{prefix}");
+        }
     }
 
     #[test]

@@ -110,26 +110,50 @@ fn router(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) -> Opti
 
     if let (Some(ResolverConfig::Static(addrs)), Some(servers)) = (&resolver, &servers) {
         for (item, server) in servers.iter().filter_map(|(item, server)| Some((item, server.as_ref()?))) {
-            if !server.is_routed_by_sni() && !addrs.contains_key(&server.dst) {
-                reader.warning(item, format!("no endpoints: `interpreter.addrs` has no {:?}", server.dst));
+            if server.is_routed_by_sni() {
+                continue;
+            }
+            let endpoints = addrs.get(&server.dst);
+            if endpoints.is_none_or(Vec::is_empty) {
+                reader.warning(
+                    item,
+                    format!("no endpoints: `interpreter.addrs` has none for {:?}", server.dst),
+                );
+            }
+            if let Some(own) = endpoints.into_iter().flatten().find(|it| leads_to(it.addr, server.addr)) {
+                let text = format!(
+                    "the endpoint {} is this server: connections would go round in circles",
+                    own.addr
+                );
+                reader.warning(item, text);
             }
         }
     }
     let servers: Vec<Server> = servers?.into_iter().map(|(_, server)| server).collect::<Option<_>>()?;
     let rules = rules?;
-    warn_of_idle_rules(reader, &rules, &servers);
+    judge_prefixes(reader, &rules, &servers);
     Some(Router { label: label?, servers, resolver: resolver?, client: ClientRules::new(MAX_WAITERS, rules) })
 }
 
-/// A rule that no destination can match is probably misspelt.
-fn warn_of_idle_rules(reader: &mut Reader<'_>, rules: &[ClientRule], servers: &[Server]) {
-    if servers.iter().any(Server::is_routed_by_sni) {
-        return;
-    }
+/// Whether who connects to an endpoint comes to a listener of this process.
+fn leads_to(endpoint: SocketAddr, listener: SocketAddr) -> bool {
+    let (ip, at) = (endpoint.ip().to_canonical(), listener.ip().to_canonical());
+    endpoint.port() == listener.port() && (ip == at || at.is_unspecified() && ip.is_loopback())
+}
+
+/// A rule that no destination can match is probably misspelt, and one for some of the names that clients may ask for
+/// would be without effect: all of them share their settings.
+fn judge_prefixes(reader: &mut Reader<'_>, rules: &[ClientRule], servers: &[Server]) {
     for rule in rules {
-        if let Some((_, place)) = &rule.prefix
-            && !servers.iter().any(|server| rule.applies_to(&server.dst))
-        {
+        let Some((prefix, place)) = &rule.prefix else { continue };
+        if let Some(server) = servers.iter().find(|server| prefix.matches_some_names(&server.dst)) {
+            let problem = format!(
+                "matches some of the names that {:?} stands for, and all of them share their settings; expected a prefix \
+                 for all, such as /",
+                server.dst
+            );
+            reader.problem_at(place.clone(), problem);
+        } else if !servers.iter().any(|server| rule.applies_to(&server.dst)) {
             reader
                 .warning_at(place.clone(), "this prefix matches the destination of no server of the router");
         }

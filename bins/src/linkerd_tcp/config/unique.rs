@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use crate::kit::load::Place;
 use crate::kit::load::fields::Item;
 use crate::kit::load::fields::Reader;
+use crate::kit::sockets::overlap;
 
 /// Remembers labels and listening addresses and reports the second use of one.
 #[derive(Debug, Default)]
 pub(super) struct Unique {
     labels: BTreeMap<String, Place>,
-    addrs: BTreeMap<SocketAddr, Place>,
+    /// By port.
+    addrs: BTreeMap<u16, Vec<(SocketAddr, Place)>>,
 }
 
 impl Unique {
@@ -38,14 +40,10 @@ impl Unique {
 
     /// Takes an address to listen on. Port 0 is a different port each time.
     pub(super) fn addr(&mut self, reader: &mut Reader<'_>, item: &Item<'_>, addr: SocketAddr) {
-        if addr.port() == 0 {
-            return;
-        }
-        match self.addrs.get(&addr) {
-            None => {
-                self.addrs.insert(addr, reader.place(item));
-            }
-            Some(first) => {
+        let of_port = self.addrs.entry(addr.port()).or_default();
+        match of_port.iter().find(|(other, _)| overlap(*other, addr)) {
+            None => of_port.push((addr, reader.place(item))),
+            Some((_, first)) => {
                 let text = format!("{addr} is taken by {}; expected another address or port", named(first));
                 reader.problem(item, text);
             }

@@ -1,12 +1,8 @@
 //! Addresses that two listeners would share: ours may be opened several times, so the kernel would spread connections over
 //! both.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
-
 use super::ListenSettings;
+use crate::kit::sockets::overlap;
 
 /// Refuses addresses that are wanted for two purposes.
 pub(super) fn check(listen: &ListenSettings) -> Result<(), String> {
@@ -26,15 +22,4 @@ pub(super) fn check(listen: &ListenSettings) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Whether a connection may be to both. Port 0 is another one each time.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |all: IpAddr, ip: IpAddr| match all {
-        IpAddr::V4(all) => all == Ipv4Addr::UNSPECIFIED && ip.is_ipv4(),
-        // It takes IPv4, too.
-        IpAddr::V6(all) => all == Ipv6Addr::UNSPECIFIED,
-    };
-    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }

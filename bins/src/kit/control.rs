@@ -4,8 +4,9 @@ use tokio::runtime::Builder;
 
 use crate::kit::cli::Failure;
 
-/// Threads that read files, which end after a while without work.
-const READERS: usize = 8;
+/// Threads that read files and ask for addresses, which end after a while without work. Files that never answer, of each TLS
+/// section one, must leave some for the rest.
+const READERS: usize = 64;
 
 /// Does a program's control work, on this thread, and returns what came of it.
 ///

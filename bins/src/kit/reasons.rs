@@ -55,7 +55,7 @@ impl Observer for Remembering {
         {
             let (addr, reason) = (endpoint.addr.to_string(), error.chain().to_string());
             let mut reasons = self.reasons.lock();
-            if reasons.len() >= MOST {
+            if reasons.len() >= MOST && !reasons.contains_key(&addr) {
                 reasons.clear();
             }
             reasons.insert(addr, reason);

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task;
+use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::Prepared;
 
-/// How long files may take, such as those of a network that is gone: others may be asked for after that.
+/// How long files may take, such as those of a network that is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks for a configuration to be loaded again.
@@ -29,6 +30,8 @@ pub struct Reloads {
     source: Option<String>,
     asked: mpsc::Receiver<()>,
     load: Arc<dyn Fn() -> Result<Prepared, String> + Send + Sync>,
+    /// One that nobody waits for any more.
+    late: Option<JoinHandle<Result<Prepared, String>>>,
 }
 
 impl Reloads {
@@ -38,13 +41,14 @@ impl Reloads {
         load: impl Fn() -> Result<Prepared, String> + Send + Sync + 'static,
     ) -> (Ask, Self) {
         let (ask, asked) = mpsc::channel(1);
-        (Ask(ask), Self { source: Some(source.into()), asked, load: Arc::new(load) })
+        (Ask(ask), Self { source: Some(source.into()), asked, load: Arc::new(load), late: None })
     }
 
     /// Never.
     pub fn never() -> Self {
         let asked = mpsc::channel(1).1;
-        Self { source: None, asked, load: Arc::new(|| Err("there is nothing to load again".into())) }
+        let load = Arc::new(|| Err("there is nothing to load again".into()));
+        Self { source: None, asked, load, late: None }
     }
 
     /// Where it comes from, if it comes from anywhere.
@@ -61,12 +65,20 @@ impl Reloads {
     }
 
     /// Loads it.
-    pub(super) async fn load(&self) -> Result<Prepared, String> {
+    pub(super) async fn load(&mut self) -> Result<Prepared, String> {
+        self.late.take_if(|late| late.is_finished());
+        if self.late.is_some() {
+            return Err("the files of the load before have still not been read".into());
+        }
         let load = Arc::clone(&self.load);
-        match time::timeout(PATIENCE, task::spawn_blocking(move || load())).await {
+        let mut loading = task::spawn_blocking(move || load());
+        match time::timeout(PATIENCE, &mut loading).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => Err(format!("loading the configuration failed: {error}")),
-            Err(_) => Err(format!("loading the configuration takes longer than {PATIENCE:?}")),
+            Err(_) => {
+                self.late = Some(loading);
+                Err(format!("loading the configuration takes longer than {PATIENCE:?}"))
+            }
         }
     }
 }

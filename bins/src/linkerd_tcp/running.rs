@@ -29,7 +29,6 @@ use super::admin::Shown;
 use super::admin::ShownDestination;
 use super::admin::ShownTls;
 use super::config::Config;
-use super::config::Generation;
 use super::config::model;
 use super::config::model::Server;
 use super::metrics::Metrics;
@@ -422,11 +421,8 @@ impl Running {
         }
         let (destination, _) = &router.destinations[&server.dst];
         let observer = self.metrics.server(label, addr, server);
-        let name = match generation {
-            Generation::Proxies => format!("maxConnections of {addr}"),
-            Generation::Routers => format!("maxConcurrency of {addr}"),
-        };
-        let limit = server.max_connections.map(|n| limit.unwrap_or_else(|| Room::new(&name, n)));
+        let room = |most| Room::new(&format!("maxConcurrency of {addr}"), most);
+        let limit = server.max_connections.map(|most| limit.unwrap_or_else(|| room(most)));
         let drain = self.drain.part();
         let watching = limit.iter().cloned().map(|room| room.watch(drain.clone())).collect();
         let workers = serving.len();

@@ -101,8 +101,9 @@ fn check(plan: &Plan) {
     }
     match rules::check_any(plan.rules.clone()) {
         Ok(differences) => {
-            for difference in differences {
-                tracing::warn!(target: "tproxy_poc", %difference, "the rules that somebody else has set differ");
+            if let Some(difference) = differences.first() {
+                let differences = differences.len();
+                tracing::warn!(target: "tproxy_poc", differences, first = %difference, "the rules that somebody else has set differ");
             }
         }
         Err(error) => tracing::warn!(target: "tproxy_poc", %error, "cannot look at the rules"),

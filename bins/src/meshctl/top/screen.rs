@@ -56,8 +56,9 @@ impl Screen {
     /// If it is none, or cannot be written to. It is as before then.
     pub(super) fn enter(terminal: &impl AsFd) -> io::Result<Self> {
         let lent = Lent::take(terminal)?;
-        let output = Output { terminal: lent.terminal.try_clone()?, kept: Vec::new() };
-        let terminal = Terminal::new(CrosstermBackend::new(output)).inspect_err(|_| lent.give_back())?;
+        let output = lent.terminal.try_clone().map(|terminal| Output { terminal, kept: Vec::new() });
+        let terminal = output.and_then(|output| Terminal::new(CrosstermBackend::new(output)));
+        let terminal = terminal.inspect_err(|_| lent.give_back())?;
         Ok(Self { terminal, lent })
     }
 

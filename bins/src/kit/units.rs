@@ -39,6 +39,15 @@ pub fn grace(text: &str) -> Result<Duration, String> {
         .map_err(|_| "a number of seconds or a length of time is wanted, such as 10, 10s or 2m".into())
 }
 
+/// The length of time, unless it is none.
+///
+/// # Errors
+///
+/// That more is wanted.
+pub fn more_than_none(time: Duration) -> Result<Duration, String> {
+    if time.is_zero() { Err("more than no time is wanted".into()) } else { Ok(time) }
+}
+
 /// A length of time in which something can happen: at least 100 ms.
 ///
 /// # Errors
@@ -77,7 +86,7 @@ pub fn is_harmful(c: char) -> bool {
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.trim()
         .parse()
-        .map_err(|_| "an address and a port are wanted, such as 0.0.0.0:443 or [::]:443".into())
+        .map_err(|_| "an address and a port are wanted, such as 127.0.0.1:8080 or [::]:443".into())
 }
 
 #[cfg(test)]

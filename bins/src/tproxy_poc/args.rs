@@ -16,6 +16,7 @@ use crate::kit::log::LogFormat;
 use crate::kit::units::duration;
 use crate::kit::units::grace;
 use crate::kit::units::listen;
+use crate::kit::units::more_than_none;
 
 /// A transparent proxy that keeps the client's address.
 ///
@@ -328,8 +329,7 @@ Examples:
   tproxy-poc rules print --mode nat";
 
 fn some_time(text: &str) -> Result<Duration, String> {
-    duration(text)
-        .and_then(|time| if time.is_zero() { Err("more than no time is wanted".into()) } else { Ok(time) })
+    duration(text).and_then(more_than_none)
 }
 
 fn interface(text: &str) -> Result<String, String> {

@@ -363,7 +363,8 @@ struct Email(Option<Box<str>>);
 
 const AFTER_HELP: &str = "\
 Values:
-  Lengths of time have a unit: 500ms, 5s, 2m, 1h.
+  Lengths of time have a unit: 500ms, 5s, 2m, 1h. 0 needs none, and --shutdown-grace may be
+  seconds without one.
   A variable that is set but empty is as good as unset where there is no default, except for
   TRICOT_LETSENCRYPT_EMAIL.
   A variable that begins with TRICOT_ and is none of these is warned of, and refused by --check.

@@ -264,7 +264,7 @@ fn what_is_wrong_is_named_with_its_variable() {
     for (args, text) in [
         (
             &["--http-bind-addr=localhost:80"][..],
-            "invalid value 'localhost:80' for '--http-bind-addr <IP:PORT>': an address and a port are wanted, such as 0.0.0.0:443 or [::]:443",
+            "invalid value 'localhost:80' for '--http-bind-addr <IP:PORT>': an address and a port are wanted, such as 127.0.0.1:8080 or [::]:443",
         ),
         (
             &["--consul-host=127.0.0.1"],

@@ -9,6 +9,7 @@ use http::Uri;
 use ipnet::IpNet;
 
 use crate::kit::units::duration;
+use crate::kit::units::more_than_none;
 
 /// Where Consul's agent is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,10 +184,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 
 /// A length of time that is more than none.
 pub(super) fn some_time(text: &str) -> Result<Duration, String> {
-    match time(text)? {
-        Duration::ZERO => Err("more than no time is wanted".into()),
-        time => Ok(time),
-    }
+    time(text).and_then(more_than_none)
 }
 
 /// A length of time, or `off`.

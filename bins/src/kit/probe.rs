@@ -44,7 +44,7 @@ pub fn ready(admin: SocketAddr) -> Result<(), Failure> {
     let answer = answer.map_err(unanswered)?;
     let (head, reasons) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
-        Some("200") => {
+        Some("200") if reasons == "ready\n" => {
             cli::print("ready");
             Ok(())
         }
@@ -116,14 +116,15 @@ mod tests {
 
     #[test]
     fn the_answer_of_the_program_is_told() {
-        assert_eq!(said_of("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n"), Ok(()));
+        assert_eq!(said_of("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nready\n"), Ok(()));
         let unready = said_of("HTTP/1.1 503 Service Unavailable\r\n\r\nno Consul\nno \u{1b}[mrules\n");
         assert_eq!(unready.unwrap_err(), "not ready: no Consul; no [mrules");
     }
 
     #[test]
     fn others_are_not_taken_for_the_program() {
-        for answer in ["", "SSH-2.0-x\r\n", "HTTP/1.1 404 Not Found\r\n\r\n", "\u{1b}[m"] {
+        let hello = "HTTP/1.1 200 OK\r\n\r\nWell, hello!\n";
+        for answer in ["", "SSH-2.0-x\r\n", "HTTP/1.1 404 Not Found\r\n\r\n", hello, "\u{1b}[m"] {
             let said = said_of(answer).unwrap_err();
             assert!(said.contains("is not this program") && !said.contains('\u{1b}'), "{said}");
         }

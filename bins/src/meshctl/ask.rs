@@ -134,6 +134,28 @@ impl Client {
         serde_json::from_value(value).map_err(|error| self.foreign(path, &error))
     }
 
+    /// Makes sure that it is a program of ours that answers.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or there is no answer.
+    pub(super) async fn is_ours(&self) -> Result<(), AskError> {
+        let page = "/live";
+        self.text(page).await.and_then(|text| self.says(page, "live", &[text.trim().to_owned()]))
+    }
+
+    /// Makes sure that a page of one line says what programs of ours say there.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub(super) fn says(&self, path: &'static str, expected: &str, lines: &[String]) -> Result<(), AskError> {
+        match lines {
+            [line] if line == expected => Ok(()),
+            _ => Err(AskError::Foreign { admin: self.admin.clone(), path, problem: OTHER.into() }),
+        }
+    }
+
     /// The error for an answer that is not what was asked for.
     pub(super) fn refused(&self, path: &'static str, answer: &Answer) -> AskError {
         let (status, mut lines) = (answer.status, answer.lines());

@@ -64,6 +64,7 @@ enum Command {
     #[command(after_help = LOG_LEVEL_HELP)]
     LogLevel {
         /// What to log from now on, as in RUST_LOG: target=level, target or level, with commas between
+        #[arg(value_parser = filter)]
         filter: Option<String>,
     },
 }
@@ -124,7 +125,7 @@ Examples:
   meshctl stat -o wide
   meshctl stat --watch=5
   meshctl stat -o json | jq '.destinations[].endpoints[].addr'
-  meshctl stat | awk '$4 !~ /^ready/'";
+  meshctl stat | grep -vw ready         what is not well";
 
 const READY_HELP: &str = "\
 Examples:
@@ -186,6 +187,7 @@ async fn ready(client: &Client) -> Result<(), Failure> {
     let answer = client.ask(Method::GET, page, "").await.map_err(Failure::runtime)?;
     match answer.status {
         StatusCode::OK => {
+            client.says(page, "ready", &answer.lines()).map_err(Failure::runtime)?;
             cli::print("ready");
             Ok(())
         }
@@ -197,8 +199,16 @@ async fn ready(client: &Client) -> Result<(), Failure> {
     }
 }
 
+/// A filter that fits into a URL.
+fn filter(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 4_096;
+
+    if text.len() <= LONGEST { Ok(text.to_owned()) } else { Err(format!("more than {LONGEST} bytes")) }
+}
+
 async fn log_level(client: &Client, filter: Option<&str>) -> Result<(), Failure> {
     let page = "/log-level";
+    client.is_ours().await.map_err(Failure::runtime)?;
     let asked = match filter {
         None => client.ask(Method::GET, page, "").await,
         Some(filter) => {

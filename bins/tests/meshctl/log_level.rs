@@ -24,6 +24,31 @@ fn program() -> Program {
 }
 
 #[test]
+fn what_is_no_program_of_ours_is_not_asked_for_anything() {
+    let hello = |_: &_| text("Well, hello!\n");
+    let other = Program::of_others(Router::new().get("/live", hello).page(
+        "/log-level",
+        Method::PUT,
+        Access::Anybody,
+        hello,
+    ));
+
+    let changed = other.run(&["log-level", "debug"]);
+
+    assert_eq!((changed.code, &*changed.stdout), (Some(1), ""));
+    assert!(changed.stderr.contains("has something else at /live than was expected"), "{changed:?}");
+}
+
+#[test]
+fn a_filter_that_is_too_long_is_misuse() {
+    let long = "a".repeat(70_000);
+    let misused = program().run(&["log-level", &long]);
+
+    assert_eq!((misused.code, &*misused.stdout), (Some(2), ""));
+    assert!(misused.stderr.contains("more than 4096 bytes"), "{misused:?}");
+}
+
+#[test]
 fn without_a_filter_the_one_in_force_is_shown() {
     let shown = program().run(&["log-level"]);
 

@@ -12,6 +12,7 @@ use bins::kit::admin::Admin;
 use bins::kit::admin::AdminSocket;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::json;
+use meshlib::http::admin::text;
 use tokio::runtime::Runtime;
 
 use crate::child::Ended;
@@ -29,8 +30,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Serves pages.
+    /// Serves pages, as a program of ours.
     pub(crate) fn start(pages: Router) -> Self {
+        Self::of_others(pages.get("/live", |_| text("live\n")))
+    }
+
+    /// Serves pages, and none that programs of ours have.
+    pub(crate) fn of_others(pages: Router) -> Self {
         Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), pages)
     }
 

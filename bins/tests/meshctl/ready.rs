@@ -40,6 +40,14 @@ fn a_program_that_wants_none_says_why() {
 }
 
 #[test]
+fn what_says_something_else_is_not_ready() {
+    let ready = Program::start(Router::new().get("/ready", |_| text("Well, hello!\n"))).run(&["ready"]);
+
+    assert_eq!((ready.code, &*ready.stdout), (Some(1), ""));
+    assert!(ready.stderr.contains("has something else at /ready than was expected"), "{ready:?}");
+}
+
+#[test]
 fn what_has_no_such_page_is_not_ready() {
     let ready = Program::start(Router::new()).run(&["ready"]);
 

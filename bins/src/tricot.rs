@@ -5,6 +5,7 @@
 //! | [`args`] | the command line and the variables |
 //! | [`tags`] | what the tags of an instance say |
 //! | `discovery`, `outage` | follows Consul and makes tables of what it says, or says why it cannot |
+//! | `addresses` | finds instances that are registered with a host name |
 //! | `table`, `group`, `backend` | from instances to rules, to sets that are balanced over, to one place to send to |
 //! | `route`, `send` | from a request to a rule, to an instance |
 //! | `hops` | finds requests that go round in circles |
@@ -19,6 +20,7 @@
 //! | `parts`, `run` | what is made of the settings, and running it |
 
 mod access;
+mod addresses;
 mod admin;
 pub mod args;
 mod backend;

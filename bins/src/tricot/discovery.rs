@@ -1,10 +1,5 @@
 //! Following Consul, and making a table of what it says.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
-use std::collections::HashSet;
-use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +10,14 @@ use meshlib::Drain;
 use meshlib::tls::acme::Manager;
 use meshlib_consul::Consul;
 use meshlib_consul::ConsulError;
-use meshlib_consul::Instance;
 use meshlib_consul::Services;
 use meshlib_consul::watch::Degraded;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time;
 use tokio::time::Instant;
 
+use super::addresses;
+use super::addresses::Addresses;
 use super::backend::Own;
 use super::metrics::Metrics;
 use super::outage::Lost;
@@ -39,9 +34,6 @@ use super::tags;
 const PACE: (Duration, u32) = (Duration::from_millis(100), 5);
 /// How long a first table waits for what is not known yet: without it a site that is there would be a 404.
 const FIRST: Duration = Duration::from_secs(5);
-/// How long the addresses of a host name count, and how long finding them may take.
-const RESOLVED_FOR: Duration = Duration::from_secs(60);
-const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 /// Most lines of a difference that are logged; beyond it they are counted.
 const MAX_LINES: usize = 50;
 
@@ -58,7 +50,7 @@ pub(super) struct Discovery {
     source: Source,
     clients: Vec<Client>,
     dump: Option<PathBuf>,
-    hosts: Hosts,
+    addresses: Addresses,
     latest: Option<Services>,
     degraded: bool,
     /// Whether it was said that Consul shows nothing.
@@ -98,7 +90,7 @@ impl Discovery {
             source,
             clients,
             dump,
-            hosts: Hosts::default(),
+            addresses: Addresses::default(),
             latest: None,
             degraded: false,
             blind: false,
@@ -112,8 +104,9 @@ impl Discovery {
         let mut due: Option<Instant> = None;
         // When the next table may be made, after the first one.
         let mut next = Instant::now();
+        let mut refresh = Instant::now() + addresses::REFRESH;
         loop {
-            let wait = due.unwrap_or_else(|| Instant::now() + RESOLVED_FOR);
+            let wait = due.map_or(refresh, |due| due.min(refresh));
             tokio::select! {
                 Some(services) = self.services.next() => {
                     self.judge(&services);
@@ -135,20 +128,21 @@ impl Discovery {
                         due.get_or_insert(next);
                     }
                 }
-                () = self.hosts.found() => {
+                () = self.addresses.found() => {
                     if self.current.get().is_some() {
                         due.get_or_insert(next);
                     }
                 }
                 () = time::sleep_until(wait) => {
-                    if due.take().is_some() {
+                    if due.take_if(|due| *due <= Instant::now()).is_some() {
                         let began = Instant::now();
                         self.build();
                         let took = began.elapsed();
                         tracing::debug!(target: "tricot", ?took, "table made");
                         next = Instant::now() + PACE.0.max(took * PACE.1);
                     }
-                    self.hosts.refresh();
+                    self.addresses.refresh();
+                    refresh = Instant::now() + addresses::REFRESH;
                 }
             }
         }
@@ -196,16 +190,21 @@ impl Discovery {
         let Some(services) = &self.latest else { return };
         let before = self.current.get();
         let first = before.is_none();
-        let hosts = &mut self.hosts;
+        let addresses = &mut self.addresses;
+        addresses.begin();
         let instances = services.all.values().flat_map(|instances| instances.iter());
         let (routes, changes) =
-            self.builder.build(instances.map(|instance| (instance, hosts.addrs(instance))));
+            self.builder.build(instances.map(|instance| (instance, addresses.of(instance))));
         if let Some(names) = &changes.names
-            && let Err(error) = self.manager.want(names)
+            && let Err(error) = self.manager.want(&**names)
         {
             tracing::warn!(target: "tricot", %error, "no certificate for a name of a tag");
         }
-        match (before.map_or(0, |before| before.table.len()), routes.table.len()) {
+        let rules = routes.table.len();
+        self.current.set(Arc::new(routes));
+        // Whoever reads of a rule may rely on it.
+        log(&changes, first);
+        match (before.map_or(0, |before| before.table.len()), rules) {
             (0, 0) => {}
             (rules, 0) => {
                 let gone = format!(
@@ -217,9 +216,6 @@ impl Discovery {
             }
             _ => self.shown.set_gone(None),
         }
-        self.current.set(Arc::new(routes));
-        // Whoever reads of a rule may rely on it.
-        log(&changes, first);
         for client in &self.clients {
             // Requests on the way to them go on.
             changes.gone_addrs.iter().for_each(|addr| client.forget(*addr));
@@ -261,83 +257,6 @@ fn log(changes: &Changes, first: bool) {
     }
     if left_out > 0 {
         tracing::info!(target: "tricot", left_out, "further differences; /rules has all rules");
-    }
-}
-
-/// The addresses of instances that are registered with a host name.
-#[derive(Default)]
-struct Hosts {
-    known: HashMap<Arc<str>, (Vec<IpAddr>, Instant)>,
-    asking: HashSet<Arc<str>>,
-    lookups: JoinSet<(Arc<str>, Option<Vec<IpAddr>>)>,
-    /// Names that the last table has used.
-    used: HashSet<Arc<str>>,
-}
-
-impl Hosts {
-    /// Where an instance can be reached, as far as that is known.
-    fn addrs(&mut self, instance: &Instance) -> Vec<SocketAddr> {
-        if let Some(addr) = instance.addr() {
-            return vec![addr];
-        }
-        let host = &instance.address;
-        if self.used.insert(Arc::clone(host)) && !self.known.contains_key(host) {
-            self.ask(host);
-        }
-        let known = self.known.get(host).map(|(ips, _)| ips.as_slice()).unwrap_or_default();
-        known.iter().map(|ip| SocketAddr::new(*ip, instance.port)).collect()
-    }
-
-    fn ask(&mut self, host: &Arc<str>) {
-        if !self.asking.insert(Arc::clone(host)) {
-            return;
-        }
-        let host = Arc::clone(host);
-        self.lookups.spawn(async move {
-            let found = time::timeout(RESOLVE_WITHIN, tokio::net::lookup_host((host.to_string(), 0))).await;
-            let ips = match found {
-                Ok(Ok(addrs)) => {
-                    let ips: BTreeSet<IpAddr> = addrs.map(|addr| addr.ip()).collect();
-                    Some(ips.into_iter().collect())
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(target: "tricot", %host, %error, "cannot find the address of an instance");
-                    None
-                }
-                Err(_) => {
-                    tracing::warn!(target: "tricot", %host, within = ?RESOLVE_WITHIN, "cannot find the address of an instance");
-                    None
-                }
-            };
-            (host, ips)
-        });
-    }
-
-    /// Waits until an address is other than it was.
-    async fn found(&mut self) {
-        loop {
-            let Some(done) = self.lookups.join_next().await else { return std::future::pending().await };
-            let Ok((host, ips)) = done else { continue };
-            self.asking.remove(&host);
-            let Some(ips) = ips else { continue };
-            let changed = self.known.get(&host).is_none_or(|(known, _)| *known != ips);
-            self.known.insert(host, (ips, Instant::now()));
-            if changed {
-                return;
-            }
-        }
-    }
-
-    /// Asks again for what is old or unknown, and forgets what no instance has.
-    fn refresh(&mut self) {
-        let used = std::mem::take(&mut self.used);
-        self.known.retain(|host, _| used.contains(host));
-        for host in &used {
-            if self.known.get(host).is_none_or(|(_, at)| at.elapsed() >= RESOLVED_FOR) {
-                self.ask(host);
-            }
-        }
-        self.used = used;
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -31,6 +34,7 @@ use meshlib::tls::TlsPolicy;
 use meshlib::tls::acme::Manager;
 use meshlib::tls::rustls::ClientConfig;
 use meshlib::tls::rustls::pki_types::ServerName;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -42,6 +46,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::route::Current;
 use super::tags::Host;
+use crate::kit::load::blotted;
 
 /// Names that wait to be decided on. Further ones are noticed with their next client.
 const QUEUE: usize = 256;
@@ -64,6 +69,7 @@ const UNASKED_PER_HOUR: u64 = 20;
 pub(super) struct Wanted {
     names: mpsc::Sender<Arc<str>>,
     current: Arc<Current>,
+    remembered: Remembered,
     /// Whether certificates are public, so that names that are nobody's are not worth an order.
     public: bool,
 }
@@ -75,8 +81,23 @@ impl Wanted {
         if routes.on_demand.find(name, "/").next().is_none() || !self.is_fit(name) {
             return false;
         }
+        // A name of its own is ordered without anybody asking for it.
+        if routes.names.contains(&**name) || self.remembered.is_denied(name) {
+            return false;
+        }
         // A full queue is no reason to keep a client waiting.
         self.names.try_send(Arc::clone(name)).is_ok()
+    }
+
+    /// Waits until it is known that a name gets no certificate.
+    pub(super) async fn denied(&self, name: &Arc<str>) {
+        loop {
+            let denied = self.remembered.0.denied.notified();
+            if self.remembered.is_denied(name) {
+                return;
+            }
+            denied.await;
+        }
     }
 
     fn is_fit(&self, name: &str) -> bool {
@@ -92,9 +113,68 @@ pub(super) struct OnDemand {
     manager: Manager,
     store: Arc<dyn KvStore>,
     ask: Ask,
-    decided: HashMap<Arc<str>, Instant>,
+    remembered: Remembered,
     /// Whether the last name could not be counted.
     uncounted: bool,
+}
+
+/// What was decided about names, for as long as that holds. A clone is the same.
+#[derive(Clone, Debug, Default)]
+struct Remembered(Arc<Memories>);
+
+#[derive(Debug, Default)]
+struct Memories {
+    of_names: Mutex<HashMap<Arc<str>, Memory>>,
+    denied: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    until: Instant,
+    is_denied: bool,
+}
+
+impl Remembered {
+    fn is_denied(&self, name: &Arc<str>) -> bool {
+        self.lock().get(name).is_some_and(|memory| memory.is_denied && memory.until > Instant::now())
+    }
+
+    /// Whether there is anything to decide about a name, which will not be decided on again meanwhile.
+    fn begin(&self, name: &Arc<str>) -> bool {
+        let now = Instant::now();
+        let mut memories = self.lock();
+        if memories.get(name).is_some_and(|memory| memory.until > now) {
+            return false;
+        }
+        if memories.len() >= MAX_REMEMBERED {
+            memories.retain(|_, memory| memory.until > now);
+        }
+        if memories.len() >= MAX_REMEMBERED {
+            return false;
+        }
+        memories.insert(Arc::clone(name), Memory { until: now + HOLDS.1, is_denied: false });
+        true
+    }
+
+    fn settle(&self, name: &Arc<str>, allowed: bool, holds: Duration) {
+        let memory = Memory { until: Instant::now() + holds, is_denied: !allowed };
+        self.lock().insert(Arc::clone(name), memory);
+        if !allowed {
+            self.0.denied.notify_waiters();
+        }
+    }
+
+    fn forget(&self, name: &Arc<str>) {
+        self.lock().remove(name);
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Memory>> {
+        self.0.of_names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What was decided about a name.
@@ -123,10 +203,10 @@ pub(super) fn on_demand(
     public: bool,
 ) -> (Wanted, OnDemand) {
     let (tx, names) = mpsc::channel(QUEUE);
-    let wanted = Wanted { names: tx, current: Arc::clone(&current), public };
+    let remembered = Remembered::default();
+    let wanted = Wanted { names: tx, current: Arc::clone(&current), remembered: remembered.clone(), public };
     let ask = Ask::new(roots);
-    let decided = HashMap::new();
-    (wanted, OnDemand { names, current, manager, store, ask, decided, uncounted: false })
+    (wanted, OnDemand { names, current, manager, store, ask, remembered, uncounted: false })
 }
 
 impl OnDemand {
@@ -140,7 +220,7 @@ impl OnDemand {
                     self.decide(name, &mut deciding);
                 }
                 Some(decided) = deciding.join_next() => {
-                    // A task that has panicked has decided nothing, and its name may come again.
+                    // A task that has panicked has decided nothing.
                     if let Ok(decided) = decided {
                         self.settle(&decided);
                     }
@@ -150,21 +230,12 @@ impl OnDemand {
     }
 
     /// Begins to decide on a name. Whoever is slow, a store or one who is asked, holds up this name and no other.
-    fn decide(&mut self, name: Arc<str>, deciding: &mut JoinSet<Decided>) {
-        let now = Instant::now();
-        if self.decided.get(&name).is_some_and(|until| *until > now) {
-            return;
-        }
-        if self.decided.len() >= MAX_REMEMBERED {
-            self.decided.retain(|_, until| *until > now);
-        }
-        if self.decided.len() >= MAX_REMEMBERED {
-            return;
-        }
+    fn decide(&self, name: Arc<str>, deciding: &mut JoinSet<Decided>) {
         let Some(routes) = self.current.get() else { return };
         let Some(url) = routes.on_demand.find(&name, "/").next().cloned() else { return };
-        // While it is decided on it is not decided on again.
-        self.decided.insert(Arc::clone(&name), now + HOLDS.1);
+        if !self.remembered.begin(&name) {
+            return;
+        }
         let (certificates, store, ask) =
             (self.manager.certificates(), Arc::clone(&self.store), self.ask.clone());
         // Ends within the limits of a look-up and of a question.
@@ -189,7 +260,7 @@ impl OnDemand {
         }
         let (allowed, holds) = match verdict {
             Verdict::Stored => {
-                self.decided.remove(name);
+                self.remembered.forget(name);
                 return;
             }
             Verdict::Asked { allowed, holds } => (*allowed, *holds),
@@ -221,7 +292,7 @@ impl OnDemand {
                 (false, HOLDS.0)
             }
         };
-        self.decided.insert(Arc::clone(name), Instant::now() + holds);
+        self.remembered.settle(name, allowed, holds);
         if allowed && let Err(error) = self.manager.request(name) {
             tracing::warn!(target: "tricot", %name, %error, "no certificate for a name of a wildcard");
         }
@@ -230,7 +301,7 @@ impl OnDemand {
 
 impl std::fmt::Debug for OnDemand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OnDemand").field("decided", &self.decided.len()).finish_non_exhaustive()
+        f.debug_struct("OnDemand").field("remembered", &self.remembered.len()).finish_non_exhaustive()
     }
 }
 
@@ -283,17 +354,18 @@ impl Ask {
     }
 
     async fn about(&self, name: &str, url: &Uri) -> Verdict {
+        let shown = blotted(&url.to_string());
         let (allowed, holds) = match time::timeout(ASK_WITHIN, self.get(name, url)).await {
             Ok(Ok((allowed, holds))) => {
                 tracing::info!(target: "tricot", %name, allowed, "asked whether a name of a wildcard may have a certificate");
                 (allowed, holds)
             }
             Ok(Err(error)) => {
-                tracing::warn!(target: "tricot", %name, %url, error = %error.chain(), "cannot ask about a name of a wildcard");
+                tracing::warn!(target: "tricot", %name, url = shown, error = %error.chain(), "cannot ask about a name of a wildcard");
                 (false, DENIED_FOR)
             }
             Err(_) => {
-                tracing::warn!(target: "tricot", %name, %url, within = ?ASK_WITHIN, "no answer about a name of a wildcard");
+                tracing::warn!(target: "tricot", %name, url = shown, within = ?ASK_WITHIN, "no answer about a name of a wildcard");
                 (false, DENIED_FOR)
             }
         };

@@ -47,6 +47,21 @@ impl Inbound {
         let terminate = Terminate::new(Arc::clone(&certs), Arc::clone(&config));
         Self { terminate, certs, wanted, wait, config }
     }
+
+    /// Waits for a certificate for as long as there may be one soon.
+    fn certificate(&self, name: Arc<str>, wait: Duration) -> impl Future<Output = ()> + use<> {
+        let (certs, wanted) = (Arc::clone(&self.certs), self.wanted.clone());
+        async move {
+            let decided = async {
+                tokio::select! {
+                    _ = certs.issued(&name) => {}
+                    () = wanted.denied(&name) => {}
+                }
+            };
+            // It is shown without one then.
+            let _ = time::timeout(wait, decided).await;
+        }
+    }
 }
 
 impl TlsPolicy for Inbound {
@@ -64,13 +79,13 @@ impl TlsPolicy for Inbound {
         match (self.wait, decision) {
             // A proof is asked for in the same way, and is not waited for.
             (Some(wait), AcceptTls::Later(later)) if is_wanted => {
-                let (certs, config) = (Arc::clone(&self.certs), Arc::clone(&self.config));
+                let config = Arc::clone(&self.config);
+                let certificate = self.certificate(name, wait);
                 AcceptTls::Later(
                     async move {
                         let decision = later.await;
                         if matches!(decision, AcceptTls::Terminate(ref with) if Arc::ptr_eq(with, &config)) {
-                            // With a certificate or with a self-signed one.
-                            let _ = time::timeout(wait, certs.issued(&name)).await;
+                            certificate.await;
                         }
                         decision
                     }
@@ -78,14 +93,8 @@ impl TlsPolicy for Inbound {
                 )
             }
             (Some(wait), AcceptTls::Terminate(config)) if is_wanted => {
-                let certs = Arc::clone(&self.certs);
-                AcceptTls::Later(
-                    async move {
-                        let _ = time::timeout(wait, certs.issued(&name)).await;
-                        AcceptTls::Terminate(config)
-                    }
-                    .boxed(),
-                )
+                let certificate = self.certificate(name, wait);
+                AcceptTls::Later(certificate.map(|()| AcceptTls::Terminate(config)).boxed())
             }
             (_, decision) => decision,
         }

@@ -42,6 +42,8 @@ use crate::kit::workers;
 use crate::kit::workers::Job;
 use crate::kit::workers::Workers;
 
+/// How long a client may take for its handshake, beside the time that a certificate is waited for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long what runs beside the requests may take to end: locks are given back.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
@@ -96,7 +98,11 @@ pub(super) async fn run(settings: Settings) -> Result<(), String> {
             let observer = Listening::new(&parts.metrics, "https");
             let service = ServiceBuilder::new()
                 .layer(option_layer(behind.clone()))
-                .layer(TlsLayer::new(Arc::clone(&inbound)).observe(Arc::new(observer.clone())))
+                .layer(
+                    TlsLayer::new(Arc::clone(&inbound))
+                        .handshake_within(HANDSHAKE + settings.acme.on_demand_wait.unwrap_or_default())
+                        .observe(Arc::new(observer.clone())),
+                )
                 .layer(observer.handshakes())
                 .service(parts.proxy(&settings, client.clone()));
             jobs.push(server("HTTPS", socket, service, drain, &room, observer));

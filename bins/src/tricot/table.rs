@@ -32,13 +32,15 @@ pub(super) struct Routes {
     pub(super) table: Arc<Table<Rule>>,
     /// For names that a wildcard stands for: whom to ask before a certificate is ordered.
     pub(super) on_demand: Table<Option<Uri>>,
+    /// Names that have a certificate without being asked for.
+    pub(super) names: Arc<BTreeSet<String>>,
 }
 
 /// What else follows from the instances, and what is other than it was.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Names that need a certificate, if they are not those of the table before.
-    pub(super) names: Option<BTreeSet<String>>,
+    pub(super) names: Option<Arc<BTreeSet<String>>>,
     /// One line per rule and instance, for people: those that have come, and those that have gone.
     pub(super) new: BTreeSet<Arc<str>>,
     pub(super) gone: BTreeSet<Arc<str>>,
@@ -79,6 +81,7 @@ pub(super) struct Builder {
     groups: HashMap<Arc<GroupKey>, Slot>,
     redirects: HashSet<Redirect>,
     table: Arc<Table<Rule>>,
+    names: Arc<BTreeSet<String>>,
     /// Whether groups are made anew.
     moved: bool,
     /// Counts tables, so that what the last one has not seen is told from the rest.
@@ -154,6 +157,7 @@ impl Builder {
             groups: HashMap::new(),
             redirects: HashSet::new(),
             table: Arc::default(),
+            names: Arc::default(),
             moved: true,
             generation: 0,
             told: HashSet::new(),
@@ -239,7 +243,8 @@ impl Builder {
             self.redirects = redirects;
         }
         if rules_changed {
-            changes.names = Some(self.names());
+            self.names = Arc::new(self.names());
+            changes.names = Some(Arc::clone(&self.names));
             self.tell_private_hosts();
             self.table = Arc::new(self.table());
         }
@@ -251,7 +256,8 @@ impl Builder {
         }
         self.metrics.rules.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
         self.metrics.table_builds.inc();
-        (Routes { table: Arc::clone(&self.table), on_demand: on_demand.build() }, changes)
+        let (table, names) = (Arc::clone(&self.table), Arc::clone(&self.names));
+        (Routes { table, on_demand: on_demand.build(), names }, changes)
     }
 
     /// An instance under each of its rules.

@@ -76,6 +76,33 @@ async fn a_first_client_may_wait_for_the_certificate() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_certificate_that_is_denied_waits_no_longer() {
+    let (judge, tag) = judge("404 No").await;
+    let wait = [("TRICOT_ON_DEMAND_WAIT", "60s")];
+    let Some((_cluster, _site, tricot, _client)) = serving(&[WILDCARD, &tag], &wait).await else { return };
+
+    for _ in 0..2 {
+        let asked = Client::lenient(tricot.https);
+        let answer = tokio::time::timeout(Duration::from_secs(30), asked.status("a.w.example.test", "/"));
+        assert_eq!(answer.await, Ok(Some(200)), "half of the time that it might have waited");
+    }
+
+    assert_eq!(judge.count(), 1);
+}
+
+#[tokio::test]
+async fn a_host_of_its_own_is_not_for_others_to_decide_about() {
+    let (judge, tag) = judge("404 No").await;
+    let tags = [WILDCARD, &tag, "tricot own.w.example.test"];
+    let Some((cluster, _site, tricot, client)) = serving(&tags, &[]).await else { return };
+
+    assert!(Client::lenient(tricot.https).status("own.w.example.test", "/").await.is_some());
+    until("a certificate", async || client.status("own.w.example.test", "/").await == Some(200)).await;
+
+    assert_eq!((judge.count(), cluster.pebble.orders()), (0, 1));
+}
+
+#[tokio::test]
 async fn a_name_that_is_denied_gets_none_and_is_not_asked_about_again() {
     for status in ["404 No", "302 Elsewhere"] {
         let (judge, tag) = judge(status).await;

@@ -18,6 +18,7 @@ mod bound;
 pub mod config;
 mod metrics;
 mod names;
+mod own;
 mod program;
 mod reload;
 mod running;

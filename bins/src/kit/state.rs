@@ -60,6 +60,10 @@ pub trait Source: Send + Sync + 'static {
     /// The certificates that it shows or uses.
     fn certificates(&self) -> Vec<Certificate>;
 
+    /// Reads certificates again that it shows as they are in files; may block. Called every few seconds where nothing else
+    /// waits for it. Default: there are none.
+    fn read_files(&self) {}
+
     /// Why no traffic should be sent here, a line for each reason.
     fn unready(&self) -> Vec<String>;
 

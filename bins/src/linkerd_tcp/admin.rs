@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -15,13 +14,12 @@ use meshlib::http::admin::Access;
 use meshlib::http::admin::Router;
 use meshlib::http::admin::status;
 use meshlib::observe::prometheus::Registry;
-use meshlib::tls::rustls::pki_types::CertificateDer;
-use meshlib::tls::rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use super::config::Generation;
 use super::config::model;
 use super::metrics::Metrics;
+use super::own::Own;
 use super::tls;
 use super::tls::ClientTls;
 use super::tls::ServerTls;
@@ -57,8 +55,8 @@ struct Current {
 pub(super) struct ShownTls {
     pub(super) servers: Vec<(String, model::ServerTls, Arc<ServerTls>)>,
     pub(super) clients: Vec<(String, Arc<ClientTls>)>,
-    /// Files with certificates that others are shown.
-    pub(super) own: Vec<PathBuf>,
+    /// The certificates that others are shown.
+    pub(super) own: Arc<Own>,
 }
 
 impl ShownTls {
@@ -113,8 +111,8 @@ impl Shown {
         Arc::clone(&self.lock().tls)
     }
 
-    /// The certificates that clients are shown, and those that endpoints and namerd are. The latter are as they are in their
-    /// files now, which are followed; namerd's are read again by HUP only.
+    /// The certificates that clients are shown, and those that endpoints and namerd are. The latter are as their files were a
+    /// few seconds ago; these are followed, but namerd's are used again after HUP only.
     fn certificates(&self) -> Vec<Certificate> {
         let shown = self.tls();
         let mut certificates = Vec::new();
@@ -132,13 +130,8 @@ impl Shown {
                 }
             }
         }
-        // A pipe would be waited for, and what is larger is no certificate.
-        let is_small = |path: &&PathBuf| {
-            std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() < 1 << 24)
-        };
-        for path in shown.own.iter().filter(is_small) {
-            let leaf = CertificateDer::pem_file_iter(path).ok().and_then(|mut all| all.next()?.ok());
-            if let Some(leaf) = leaf.filter(|leaf| !seen.contains(leaf.as_ref())) {
+        for (path, leaf) in shown.own.leaves() {
+            if !seen.contains(leaf.as_ref()) {
                 certificates.push(Certificate::of(&leaf, "client", Some(path.display().to_string())));
                 seen.insert(leaf.to_vec());
             }
@@ -186,6 +179,10 @@ impl Source for Knows {
 
     fn certificates(&self) -> Vec<Certificate> {
         self.shown.certificates()
+    }
+
+    fn read_files(&self) {
+        self.shown.tls().own.read();
     }
 
     fn unready(&self) -> Vec<String> {

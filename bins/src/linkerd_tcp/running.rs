@@ -21,6 +21,7 @@ use meshlib::tls::Reloading;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio::task;
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -33,6 +34,7 @@ use super::config::model;
 use super::config::model::Server;
 use super::metrics::Metrics;
 use super::namespace;
+use super::own::Own;
 use super::tls::ClientTls;
 use super::tls::ServerConfigs;
 use super::tls::ServerTls;
@@ -477,6 +479,7 @@ impl Running {
     fn show(&self, config: &Config) {
         let mut shown = Vec::new();
         let mut tls = ShownTls::default();
+        let mut files = Vec::new();
         for (router, settings) in self.routers.iter().zip(&config.routers) {
             for (dst, (destination, client)) in &router.destinations {
                 tls.clients.extend(client.made.clone().map(|made| (router.label.clone(), made)));
@@ -499,7 +502,7 @@ impl Running {
                 model::ResolverConfig::Static(_) => None,
             };
             let identities = identities.chain(towards_namerd.and_then(|tls| tls.client_auth.clone()));
-            tls.own.extend(identities.filter_map(|identity| Some(identity.certs.first()?.path.clone())));
+            files.extend(identities.filter_map(|identity| Some(identity.certs.first()?.path.clone())));
             for live in &router.servers {
                 let made = live.server.tls.as_ref().zip(live.tls.made.as_ref());
                 let of = |(settings, made): (&model::ServerTls, &Arc<ServerTls>)| {
@@ -510,7 +513,10 @@ impl Running {
         }
         let servers = self.routers.iter().flat_map(|router| &router.servers);
         let rooms = servers.filter_map(|live| live.limit.clone()).collect();
+        let own = Arc::new(Own::new(files));
+        tls.own = Arc::clone(&own);
         self.shown.set(config.to_value(), shown, tls, rooms);
+        task::spawn_blocking(move || own.read());
     }
 }
 

@@ -428,8 +428,9 @@ async fn certificates_that_endpoints_are_shown_are_among_those_that_end() {
 
     let program = Program::start_in(dir, &crate::talk::fixed(&[], "", tls), &[]);
 
-    let shown = ask(program.admin(), "GET", "/certs.json").await.unwrap().body;
-    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let certificates = async || ask(program.admin(), "GET", "/certs.json").await.unwrap().body;
+    until("the file was read", async || certificates().await.contains("me.example")).await;
+    let shown: Value = serde_json::from_str(&certificates().await).unwrap();
     assert_eq!(
         (&shown[0]["role"], &shown[0]["names"][0]),
         (&"client".into(), &"me.example".into()),

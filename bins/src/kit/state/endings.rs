@@ -54,7 +54,10 @@ pub(super) async fn watch(watched: Weak<Inner>) {
         ticks.tick().await;
         let Some(inner) = watched.upgrade() else { return };
         // Files may be slow, and nothing else waits for this.
-        let looked = task::spawn_blocking(move || inner.source.certificates());
+        let looked = task::spawn_blocking(move || {
+            inner.source.read_files();
+            inner.source.certificates()
+        });
         let Ok(certificates) = looked.await else { continue };
         endings.due(&certificates, unix_ms(SystemTime::now())).iter().for_each(Ending::log);
     }

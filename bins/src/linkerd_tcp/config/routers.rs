@@ -114,11 +114,8 @@ fn router(reader: &mut Reader<'_>, unique: &mut Unique, item: &Item<'_>) -> Opti
                 continue;
             }
             let endpoints = addrs.get(&server.dst);
-            if endpoints.is_none_or(Vec::is_empty) {
-                reader.warning(
-                    item,
-                    format!("no endpoints: `interpreter.addrs` has none for {:?}", server.dst),
-                );
+            if endpoints.is_none() {
+                reader.warning(item, format!("no endpoints: `interpreter.addrs` has no {:?}", server.dst));
             }
             if let Some(own) = endpoints.into_iter().flatten().find(|it| leads_to(it.addr, server.addr)) {
                 let text = format!(

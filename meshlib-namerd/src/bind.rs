@@ -127,8 +127,8 @@ fn next_leaf(id: Path, mut follow: Follow<Addr>) -> BoxFuture<'static, Change> {
     })
 }
 
-/// Understands a tree, unless it is too large.
-fn tree(bytes: &[u8], name: &Arc<str>) -> Result<Tree, ResolveError> {
+/// Understands a tree, unless it is too large. What is left out of its addresses is said by those who follow them.
+fn tree(bytes: &[u8], name: &Arc<str>, _: &mut Skipped) -> Result<Tree, ResolveError> {
     let tree = Tree::from_json(bytes, &mut Skipped::default())
         .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })?;
     match count_leaves(&tree) {

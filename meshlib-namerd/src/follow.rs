@@ -29,8 +29,8 @@ const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// A watch is opened anew after this long: what a half-open connection hides comes to light then.
 const RENEW: Duration = Duration::from_secs(600);
 
-/// Understands an answer.
-pub(crate) type Decode<T> = fn(&[u8], &Arc<str>) -> Result<T, ResolveError>;
+/// Understands an answer, and notes what of it is left out.
+pub(crate) type Decode<T> = fn(&[u8], &Arc<str>, &mut Skipped) -> Result<T, ResolveError>;
 
 /// What can be asked for.
 pub(crate) trait Answer {
@@ -44,6 +44,8 @@ pub(crate) struct Follow<T> {
     target: Target,
     options: Options,
     decode: Decode<T>,
+    /// What was left out of the last answer.
+    skipped: Skipped,
     poll: Poll,
     retry: Backoff,
     watch: Stream,
@@ -83,6 +85,7 @@ impl<T: Answer> Follow<T> {
             retry: Backoff::new(FIRST_RETRY, options.period),
             options,
             decode,
+            skipped: Skipped::default(),
             poll: Poll::At(now),
             watch,
             reopen: Backoff::new(REOPEN.0, most),
@@ -95,8 +98,10 @@ impl<T: Answer> Follow<T> {
             if let Stream::Open { values, .. } = &mut self.watch
                 && let Some(value) = values.next()
             {
-                let result =
-                    value.map_err(|error| self.undecodable(error)).and_then(|value| self.decoded(&value));
+                let result = match value {
+                    Ok(value) => self.decoded(&value),
+                    Err(error) => Err(self.undecodable(error)),
+                };
                 match &result {
                     Ok(_) => self.reopen.reset(),
                     Err(_) => self.reopen_later(),
@@ -208,8 +213,16 @@ impl<T: Answer> Follow<T> {
         self.watch = Stream::At(Instant::now() + self.reopen.next_delay());
     }
 
-    fn decoded(&self, bytes: &[u8]) -> Result<T, ResolveError> {
-        (self.decode)(bytes, &self.target.name)
+    fn decoded(&mut self, bytes: &[u8]) -> Result<T, ResolveError> {
+        let mut skipped = Skipped::default();
+        let answer = (self.decode)(bytes, &self.target.name, &mut skipped)?;
+        // Once per change: answers come every few seconds.
+        if skipped != self.skipped && !skipped.is_empty() {
+            let reason = skipped.first.as_deref().unwrap_or_default();
+            tracing::warn!(name = %self.target.name, left_out = skipped.count, reason, "some addresses cannot be used");
+        }
+        self.skipped = skipped;
+        Ok(answer)
     }
 
     fn undecodable(&self, error: crate::watch::ValueError) -> ResolveError {
@@ -217,16 +230,10 @@ impl<T: Answer> Follow<T> {
     }
 }
 
-/// Understands an address, and says what of it is left out.
-pub(crate) fn addr(bytes: &[u8], name: &Arc<str>) -> Result<Addr, ResolveError> {
-    let mut skipped = Skipped::default();
-    let addr = Addr::from_json(bytes, &mut skipped)
-        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })?;
-    if !skipped.is_empty() {
-        let reason = skipped.first.as_deref().unwrap_or_default();
-        tracing::warn!(%name, left_out = skipped.count, reason, "some addresses cannot be used");
-    }
-    Ok(addr)
+/// Understands an address.
+pub(crate) fn addr(bytes: &[u8], name: &Arc<str>, skipped: &mut Skipped) -> Result<Addr, ResolveError> {
+    Addr::from_json(bytes, skipped)
+        .map_err(|error| ResolveError::Decode { name: Arc::clone(name), source: Arc::new(error) })
 }
 
 /// Why a name without addresses has none.

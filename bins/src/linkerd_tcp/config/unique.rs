@@ -41,13 +41,24 @@ impl Unique {
     /// Takes an address to listen on. Port 0 is a different port each time.
     pub(super) fn addr(&mut self, reader: &mut Reader<'_>, item: &Item<'_>, addr: SocketAddr) {
         let of_port = self.addrs.entry(addr.port()).or_default();
-        match of_port.iter().find(|(other, _)| overlap(*other, addr)) {
-            None => of_port.push((addr, reader.place(item))),
-            Some((_, first)) => {
+        let others = of_port.iter().filter(|(other, _)| overlap(*other, addr));
+        // The same one rather than one that is more or less than it.
+        match others.max_by_key(|(other, _)| *other == addr) {
+            Some((other, first)) if *other == addr => {
                 let text = format!("{addr} is taken by {}; expected another address or port", named(first));
                 reader.problem(item, text);
+                return;
             }
+            Some((other, first)) => {
+                let text = format!(
+                    "{addr} and {other} of {} overlap: only passed sockets may be both",
+                    named(first)
+                );
+                reader.warning(item, text);
+            }
+            None => {}
         }
+        of_port.push((addr, reader.place(item)));
     }
 }
 

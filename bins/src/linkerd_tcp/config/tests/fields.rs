@@ -170,6 +170,11 @@ fn fields_that_work_with_a_warning() {
             "f:3:13: routers[0].servers[0]: warning: no endpoints: `interpreter.addrs` has no \"/b\"",
         ),
         (
+            "proxies:\n- label: a\n  servers: [{kind: io.l5d.tcp, addr: '0.0.0.0:1'}, {kind: io.l5d.tcp, addr: '10.0.0.1:1'}]\n  namerd: {addr: '127.0.0.1:1', path: /a}",
+            "f:3:77: proxies[0].servers[1].addr: warning: 10.0.0.1:1 and 0.0.0.0:1 of `proxies[0].servers[0].addr` in line 3 \
+             overlap: only passed sockets may be both",
+        ),
+        (
             "routers:\n- label: a\n  servers: [{port: 1, ip: 0.0.0.0, dstName: /b}]\n  \
              interpreter: {kind: io.l5d.static, addrs: {/b: [{ip: 10.0.0.1, port: 1}, {ip: 127.0.0.1, port: 1}]}}",
             "f:3:13: routers[0].servers[0]: warning: the endpoint 127.0.0.1:1 is this server: connections would go round in \

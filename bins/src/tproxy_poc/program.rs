@@ -57,7 +57,11 @@ fn run(args: &Args, given: Value) -> Result<(), Failure> {
     }
     let plan = Plan::new(&args.intercept)?;
     if let Some(metrics) = args.proxy.metrics
-        && let Some(addr) = plan.addrs.iter().find(|addr| overlap(**addr, metrics))
+        && let Some(addr) = plan.addrs.iter().find(|addr| {
+            // Beside one of IPv4, one of IPv6 takes no IPv4.
+            let other_family = addr.is_ipv6() && metrics.is_ipv4() && plan.rules.v4.is_some();
+            !other_family && overlap(**addr, metrics)
+        })
     {
         let text = format!(
             "--metrics {metrics} and --addr {addr} are the same port of the same address; each needs its own"

@@ -11,13 +11,14 @@ mod lines;
 
 use std::io::Read;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use meshlib::test_util::free_ports;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,7 +27,8 @@ use crate::child::eventually;
 use crate::lines::SOON;
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
+    let [port] = free_ports();
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 /// A program that serves admin requests where it was told to with `--admin`.

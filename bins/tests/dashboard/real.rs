@@ -3,8 +3,8 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::process::Command;
 use std::process::Stdio;
@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use meshlib::test_util::Echo;
+use meshlib::test_util::free_ports;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -29,7 +30,8 @@ use crate::devtools::is_there;
 use crate::made::now_ms;
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
+    let [port] = free_ports();
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 fn get(admin: SocketAddr, path: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use meshlib::test_util::Echo;
 use meshlib::test_util::EchoOptions;
 use meshlib::test_util::TestCa;
 use meshlib::test_util::echo;
+use meshlib::test_util::free_ports;
 use meshlib_namerd::api::Addr;
 use meshlib_namerd::api::Address;
 use meshlib_namerd::server::NamerdServer;
@@ -31,7 +33,8 @@ use crate::talk::until;
 
 /// An address that was free a moment ago.
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap()
+    let [port] = free_ports();
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 /// A configuration with a router for each server: its label, its address, its endpoint, and more fields of the server.
